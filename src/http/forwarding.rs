@@ -1,0 +1,252 @@
+//! What changes in a head on its way through a proxy (RFC 9110 section 7.6, RFC 9112 sections 3.2
+//! and 9.3).
+
+use super::framing::BodyFraming;
+use super::head::{FieldLines, RequestHead, ResponseHead, Version};
+use super::target::RequestTarget;
+
+/// Fields that belong to one connection (RFC 9110 section 7.6.1), and those of a dance that ends
+/// here. Transfer-Encoding is not among them: bodies are forwarded in the coding they came in.
+const HOP_BY_HOP: [&str; 9] = [
+    "Connection",
+    "Proxy-Connection",
+    "Keep-Alive",
+    "TE",
+    "Upgrade",
+    "Proxy-Authorization",
+    "Proxy-Authenticate",
+    "Proxy-Authentication-Info",
+    "HTTP2-Settings",
+];
+
+/// Fields no connection option may remove: without them the message would be another one.
+const NEVER_REMOVED: [&str; 5] =
+    ["Host", "Content-Length", "Transfer-Encoding", "Authorization", "WWW-Authenticate"];
+
+fn is_among(name: &[u8], names: &[&str]) -> bool {
+    names.iter().any(|n| n.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// Removes hop-by-hop fields, those that Connection names included.
+pub fn remove_hop_by_hop(fields: &mut FieldLines) {
+    let named: Vec<Vec<u8>> = fields
+        .members("connection")
+        .filter(|name| !is_among(name, &NEVER_REMOVED))
+        .map(<[u8]>::to_vec)
+        .collect();
+    fields.remove_where(|name| {
+        is_among(name, &HOP_BY_HOP) || named.iter().any(|n| n.eq_ignore_ascii_case(name))
+    });
+}
+
+/// A field line that every request shall have, or (without a value) shall not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldReplacement {
+    /// Field name.
+    pub name: String,
+    /// The value; `None` removes the field.
+    pub value: Option<String>,
+}
+
+/// Makes a request head ready to go on. `to_origin` chooses the form of its target: origin-form to
+/// the origin itself, absolute-form to a parent; CONNECT keeps its authority.
+pub fn prepare_request(
+    head: &mut RequestHead,
+    target: &RequestTarget,
+    to_origin: bool,
+    framing: BodyFraming,
+    replacements: &[FieldReplacement],
+) {
+    remove_hop_by_hop(&mut head.fields);
+    for FieldReplacement { name, value } in replacements {
+        match value {
+            Some(value) => head.fields.set(name, value.as_bytes()),
+            None => head.fields.remove(name),
+        }
+    }
+    // Repeated equal lengths are legal; one is enough.
+    if let BodyFraming::Length(length) = framing {
+        head.fields.set("Content-Length", length.to_string().as_bytes());
+    }
+    head.target = target.encode(to_origin, &head.method);
+    // Host follows the target whatever the client wrote into it (RFC 9112 section 3.2.2).
+    if let Some(host) = target.host_field() {
+        if head.fields.contains("host") {
+            head.fields.set("Host", host.as_bytes());
+        } else {
+            head.fields.push_front("Host", host.as_bytes());
+        }
+    }
+}
+
+/// The same request without its body and the promise of one, for a leg of a handshake whose answer
+/// can only be a challenge.
+#[must_use]
+pub fn without_body(head: &RequestHead, framing: BodyFraming) -> RequestHead {
+    let mut head = head.clone();
+    head.fields.remove("Expect");
+    if framing != BodyFraming::None {
+        head.fields.remove("Transfer-Encoding");
+        head.fields.remove("Trailer");
+        head.fields.set("Content-Length", b"0");
+    }
+    head
+}
+
+/// Whether the sender of a message with these fields keeps its connection open afterwards
+/// (RFC 9112 section 9.3). Proxy-Connection counts as well: old clients and parents mean it.
+pub fn persists(version: Version, fields: &FieldLines) -> bool {
+    let option = |name: &str| {
+        fields.has_member("connection", name) || fields.has_member("proxy-connection", name)
+    };
+    match version {
+        Version::Http11 => !option("close"),
+        Version::Http10 => option("keep-alive") && !option("close"),
+    }
+}
+
+/// How a response goes on to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponsePlan {
+    /// The client's connection stays open afterwards.
+    pub persists: bool,
+    /// The chunked coding has to be taken off: an HTTP/1.0 client does not know it.
+    pub decode: bool,
+}
+
+/// Makes a response head ready for the client.
+pub fn prepare_response(
+    head: &mut ResponseHead,
+    framing: BodyFraming,
+    client: Version,
+    client_persists: bool,
+) -> ResponsePlan {
+    remove_hop_by_hop(&mut head.fields);
+    let decode = framing == BodyFraming::Chunked && client == Version::Http10;
+    let delimited = !decode && framing != BodyFraming::UntilClose;
+    match framing {
+        BodyFraming::Length(length) => {
+            head.fields.set("Content-Length", length.to_string().as_bytes());
+        }
+        // Transfer-Encoding overrides Content-Length; passing on both would invite another reading.
+        BodyFraming::Chunked | BodyFraming::UntilClose => head.fields.remove("Content-Length"),
+        BodyFraming::None => {}
+    }
+    if decode {
+        head.fields.remove("Transfer-Encoding");
+        head.fields.remove("Trailer");
+    }
+    let persists = client_persists && delimited;
+    if !persists {
+        head.fields.push("Connection", b"close");
+    } else if client == Version::Http10 {
+        head.fields.push("Connection", b"keep-alive");
+    }
+    ResponsePlan { persists, decode }
+}
+
+/// Makes the 2xx to a CONNECT ready: what follows it is a tunnel, so nothing may speak of a body or
+/// of closing (RFC 9110 section 9.3.6; Jetty's client obeys a `Connection: close` here).
+pub fn prepare_tunnel(head: &mut ResponseHead) {
+    remove_hop_by_hop(&mut head.fields);
+    head.fields.remove("Content-Length");
+    head.fields.remove("Transfer-Encoding");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent_on(wire: &str, to_origin: bool) -> String {
+        let mut head = RequestHead::parse(wire.as_bytes()).unwrap();
+        let target = RequestTarget::parse(&head.method, &head.target).unwrap();
+        let framing = BodyFraming::of_request(&head).unwrap();
+        let replacements = [
+            FieldReplacement { name: "User-Agent".into(), value: Some("ours".into()) },
+            FieldReplacement { name: "X-Gone".into(), value: None },
+        ];
+        prepare_request(&mut head, &target, to_origin, framing, &replacements);
+        let mut out = Vec::new();
+        head.encode(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn hop_by_hop_fields_go_and_the_rest_keeps_its_place() {
+        let wire = "POST http://User:pw@Example.test:80/p?q#f HTTP/1.0\r\nUser-Agent: x\r\n\
+            Proxy-Connection: keep-alive\r\nConnection: X-Mine, close, Content-Length, host\r\n\
+            x-mine: 1\r\nTE: trailers\r\nProxy-Authorization: Basic xx\r\nX-Gone: 1\r\n\
+            Host: other\r\nContent-Length: 5\r\nContent-Length: 5\r\nAccept: a\r\n\r\n";
+        assert_eq!(
+            sent_on(wire, false),
+            "POST http://Example.test:80/p?q HTTP/1.1\r\nUser-Agent: ours\r\n\
+             Host: Example.test:80\r\nContent-Length: 5\r\nAccept: a\r\n\r\n"
+        );
+        assert!(sent_on(wire, true).starts_with("POST /p?q HTTP/1.1\r\n"));
+    }
+
+    #[test]
+    fn targets_take_the_form_of_the_next_hop() {
+        for (method, target, to_parent, to_origin, host) in [
+            ("GET", "http://a.test", "http://a.test/", "/", "a.test"),
+            ("GET", "HTTP://A.test?q", "HTTP://A.test/?q", "/?q", "A.test"),
+            ("OPTIONS", "http://a.test", "http://a.test", "*", "a.test"),
+            ("GET", "http://[::1]:8/x", "http://[::1]:8/x", "/x", "[::1]:8"),
+            ("CONNECT", "a.test:443", "a.test:443", "a.test:443", "a.test:443"),
+        ] {
+            for (to_origin, expected) in [(false, to_parent), (true, to_origin)] {
+                let sent = sent_on(&format!("{method} {target} HTTP/1.1\r\n\r\n"), to_origin);
+                assert_eq!(
+                    sent,
+                    format!(
+                        "{method} {expected} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: ours\r\n\r\n"
+                    )
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_unanswered_leg_promises_nothing() {
+        let head = RequestHead::parse(
+            b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n",
+        )
+        .unwrap();
+        let mut out = Vec::new();
+        without_body(&head, BodyFraming::Chunked).encode(&mut out);
+        assert_eq!(out, b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n");
+    }
+
+    #[test]
+    fn an_old_client_gets_chunks_decoded_and_a_close() {
+        let wire = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n";
+        for (client, decode, persists, fields) in [
+            (Version::Http10, true, false, "Connection: close\r\n"),
+            (Version::Http11, false, true, "Transfer-Encoding: chunked\r\n"),
+        ] {
+            let mut head = ResponseHead::parse(wire).unwrap();
+            let plan = prepare_response(&mut head, BodyFraming::Chunked, client, true);
+            assert_eq!(plan, ResponsePlan { persists, decode });
+            let mut out = Vec::new();
+            head.encode(&mut out);
+            let text = String::from_utf8(out).unwrap();
+            assert_eq!(text, format!("HTTP/1.1 200 OK\r\n{fields}\r\n"));
+        }
+    }
+
+    #[test]
+    fn who_keeps_the_connection() {
+        for (version, fields, expected) in [
+            (Version::Http11, "", true),
+            (Version::Http11, "Connection: x, Close\r\n", false),
+            (Version::Http11, "Proxy-Connection: close\r\n", false),
+            (Version::Http10, "", false),
+            (Version::Http10, "Connection: Keep-Alive\r\n", true),
+            (Version::Http10, "Proxy-Connection: keep-alive\r\n", true),
+        ] {
+            let head = format!("GET / HTTP/1.1\r\n{fields}\r\n");
+            let head = RequestHead::parse(head.as_bytes()).unwrap();
+            assert_eq!(persists(version, &head.fields), expected, "{version} {fields:?}");
+        }
+    }
+}

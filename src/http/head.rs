@@ -1,0 +1,442 @@
+//! The head of a message: start line and field lines (RFC 9112 sections 2 to 5).
+//!
+//! Order, case and duplicates of field lines are their sender's business: they are kept, and what
+//! is written out again is well-formed whatever liberties the sender took with line ends.
+
+use std::fmt;
+use std::ops::Range;
+
+/// Longest head that is read, in bytes, and the most field lines in it.
+pub const MAX_HEAD: usize = 64 * 1024;
+const MAX_FIELDS: usize = 256;
+
+/// HTTP-version (RFC 9112 section 2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+}
+
+impl Version {
+    fn of(minor: Option<u8>) -> Self {
+        if minor == Some(0) { Self::Http10 } else { Self::Http11 }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+        })
+    }
+}
+
+/// Why bytes are no head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadError {
+    /// The start line is none of HTTP/1.x.
+    StartLine,
+    /// A field line breaks the grammar.
+    Field,
+    /// More than [`MAX_HEAD`] bytes, or too many field lines.
+    TooLarge,
+}
+
+impl fmt::Display for HeadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::StartLine => "the first line is not HTTP/1.1",
+            Self::Field => "a field line is malformed",
+            Self::TooLarge => "the header section is too large",
+        })
+    }
+}
+
+impl From<httparse::Error> for HeadError {
+    fn from(error: httparse::Error) -> Self {
+        match error {
+            httparse::Error::HeaderName | httparse::Error::HeaderValue => Self::Field,
+            httparse::Error::TooManyHeaders => Self::TooLarge,
+            _ => Self::StartLine,
+        }
+    }
+}
+
+/// Where the head at the beginning of `bytes` ends: the count of its bytes, blank line included.
+/// `seen` bytes were already searched in vain.
+pub fn find_end(bytes: &[u8], seen: usize) -> Option<usize> {
+    // The end may straddle what was seen: look again from three bytes before.
+    let mut at = seen.saturating_sub(3);
+    loop {
+        at = at.checked_add(bytes.get(at..)?.iter().position(|b| *b == b'\n')?)?.checked_add(1)?;
+        match bytes.get(at..)? {
+            [b'\n', ..] => return at.checked_add(1),
+            [b'\r', b'\n', ..] => return at.checked_add(2),
+            _ => {}
+        }
+    }
+}
+
+/// An ordered list of field lines.
+///
+/// Facts: names compare without case, order among lines of one name matters, other order does not,
+/// duplicates are legal. All text lies in one buffer, the lines are spans of it.
+#[derive(Clone, Default)]
+pub struct FieldLines {
+    text: Vec<u8>,
+    lines: Vec<Line>,
+}
+
+#[derive(Clone)]
+struct Line {
+    name: Range<usize>,
+    value: Range<usize>,
+}
+
+impl FieldLines {
+    /// Takes what httparse found; `head` is the text its slices point into.
+    fn of(head: &[u8], parsed: &[httparse::Header<'_>]) -> Self {
+        let span = |part: &[u8]| {
+            let start = part.as_ptr().addr().saturating_sub(head.as_ptr().addr());
+            start..start.saturating_add(part.len())
+        };
+        let mut text = head.to_vec();
+        let lines: Vec<Line> = parsed
+            .iter()
+            .map(|field| Line { name: span(field.name.as_bytes()), value: span(field.value) })
+            .collect();
+        for line in &lines {
+            // A folded line of a response becomes one line (RFC 9112 section 5.2).
+            for byte in text.get_mut(line.value.clone()).into_iter().flatten() {
+                if matches!(byte, b'\r' | b'\n') {
+                    *byte = b' ';
+                }
+            }
+        }
+        Self { text, lines }
+    }
+
+    fn slice(&self, span: &Range<usize>) -> &[u8] {
+        self.text.get(span.clone()).unwrap_or_default()
+    }
+
+    fn named(&self, line: &Line, name: &str) -> bool {
+        self.slice(&line.name).eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    fn store(&mut self, part: &[u8]) -> Range<usize> {
+        let start = self.text.len();
+        self.text.extend_from_slice(part);
+        start..self.text.len()
+    }
+
+    /// Names and values in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.lines.iter().map(|line| {
+            // httparse admits only token characters into a name.
+            (
+                std::str::from_utf8(self.slice(&line.name)).unwrap_or_default(),
+                self.slice(&line.value),
+            )
+        })
+    }
+
+    /// The values of every line of that name, in order.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.lines
+            .iter()
+            .filter(move |line| self.named(line, name))
+            .map(|line| self.slice(&line.value))
+    }
+
+    /// The value of the first line of that name.
+    pub fn first(&self, name: &str) -> Option<&[u8]> {
+        self.all(name).next()
+    }
+
+    /// Whether there is a line of that name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.first(name).is_some()
+    }
+
+    /// The members of a comma-separated list field (RFC 9110 section 5.6.1), of all its lines.
+    /// Not for fields whose members may be quoted strings.
+    pub fn members(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.all(name)
+            .flat_map(|value| value.split(|b| *b == b','))
+            .map(<[u8]>::trim_ascii)
+            .filter(|member| !member.is_empty())
+    }
+
+    /// Whether a list field has that member, case aside.
+    pub fn has_member(&self, name: &str, member: &str) -> bool {
+        self.members(name).any(|m| m.eq_ignore_ascii_case(member.as_bytes()))
+    }
+
+    /// Appends a line.
+    pub fn push(&mut self, name: &str, value: &[u8]) {
+        let line = Line { name: self.store(name.as_bytes()), value: self.store(value) };
+        self.lines.push(line);
+    }
+
+    /// Makes this the only line of that name: in the place of the first one, or at the end.
+    pub fn set(&mut self, name: &str, value: &[u8]) {
+        let value = self.store(value);
+        match self.lines.iter().position(|line| self.named(line, name)) {
+            Some(first) => {
+                let mut index = 0_usize;
+                let Self { text, lines } = self;
+                lines.retain_mut(|line| {
+                    let at = index;
+                    index = index.saturating_add(1);
+                    if at == first {
+                        line.value = value.clone();
+                        return true;
+                    }
+                    let bytes = text.get(line.name.clone()).unwrap_or_default();
+                    !bytes.eq_ignore_ascii_case(name.as_bytes())
+                });
+            }
+            None => {
+                let name = self.store(name.as_bytes());
+                self.lines.push(Line { name, value });
+            }
+        }
+    }
+
+    /// Puts a line first; the caller knows that there is none of that name.
+    pub fn push_front(&mut self, name: &str, value: &[u8]) {
+        let line = Line { name: self.store(name.as_bytes()), value: self.store(value) };
+        self.lines.insert(0, line);
+    }
+
+    /// Removes every line whose name the predicate picks.
+    pub fn remove_where(&mut self, mut picks: impl FnMut(&[u8]) -> bool) {
+        let Self { text, lines } = self;
+        lines.retain(|line| !picks(text.get(line.name.clone()).unwrap_or_default()));
+    }
+
+    /// Removes every line of that name.
+    pub fn remove(&mut self, name: &str) {
+        self.remove_where(|n| n.eq_ignore_ascii_case(name.as_bytes()));
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        for line in &self.lines {
+            out.extend_from_slice(self.slice(&line.name));
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(self.slice(&line.value));
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Shows names only: a value may be a secret.
+impl fmt::Debug for FieldLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+/// The head of a request.
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    /// Method, as written: methods are case-sensitive.
+    pub method: String,
+    /// The request-target, as written.
+    pub target: String,
+    /// HTTP-version.
+    pub version: Version,
+    /// The header section.
+    pub fields: FieldLines,
+}
+
+impl RequestHead {
+    /// Reads a head that [`find_end`] delimited.
+    ///
+    /// # Errors
+    /// [`HeadError`] says which part breaks the grammar.
+    pub fn parse(head: &[u8]) -> Result<Self, HeadError> {
+        let mut lines = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut parsed = httparse::Request::new(&mut lines);
+        match parsed.parse(head)? {
+            httparse::Status::Complete(_) => {}
+            httparse::Status::Partial => return Err(HeadError::StartLine),
+        }
+        Ok(Self {
+            method: parsed.method.unwrap_or_default().to_owned(),
+            target: parsed.path.unwrap_or_default().to_owned(),
+            version: Version::of(parsed.version),
+            fields: FieldLines::of(head, parsed.headers),
+        })
+    }
+
+    /// Appends the head to `out`, always as HTTP/1.1: the version is this hop's own, and NTLM
+    /// needs its persistent connections.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        for part in [&self.method, " ", &self.target, " HTTP/1.1\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+        self.fields.encode(out);
+    }
+
+    /// Whether asking twice is the same as asking once (RFC 9110 section 9.2.2).
+    pub fn is_idempotent(&self) -> bool {
+        matches!(
+            self.method.as_str(),
+            "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE" | "CONNECT" | "PROPFIND"
+        )
+    }
+}
+
+/// The head of a response.
+#[derive(Clone, Debug)]
+pub struct ResponseHead {
+    /// HTTP-version.
+    pub version: Version,
+    /// Status code.
+    pub status: u16,
+    /// Reason phrase, possibly empty.
+    pub reason: String,
+    /// The header section.
+    pub fields: FieldLines,
+}
+
+impl ResponseHead {
+    /// Reads a head that [`find_end`] delimited. More lenient than with requests, as RFC 9112
+    /// section 5 asks of proxies: folded lines and blanks before the colon are mended.
+    ///
+    /// # Errors
+    /// [`HeadError`] says which part breaks the grammar.
+    pub fn parse(head: &[u8]) -> Result<Self, HeadError> {
+        let mut lines = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut parsed = httparse::Response::new(&mut lines);
+        let status = httparse::ParserConfig::default()
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .parse_response(&mut parsed, head)?;
+        match status {
+            httparse::Status::Complete(_) => {}
+            httparse::Status::Partial => return Err(HeadError::StartLine),
+        }
+        Ok(Self {
+            version: Version::of(parsed.version),
+            status: parsed.code.unwrap_or_default(),
+            reason: parsed.reason.unwrap_or_default().to_owned(),
+            fields: FieldLines::of(head, parsed.headers),
+        })
+    }
+
+    /// The 200 to a CONNECT that opened a tunnel without any proxy's help.
+    pub fn established() -> Self {
+        Self {
+            version: Version::Http11,
+            status: 200,
+            reason: "Connection established".to_owned(),
+            fields: FieldLines::default(),
+        }
+    }
+
+    /// Appends the head to `out`, as HTTP/1.1.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(format!("HTTP/1.1 {:03} ", self.status).as_bytes());
+        out.extend_from_slice(self.reason.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        self.fields.encode(out);
+    }
+
+    /// 1xx: the final response is still to come (RFC 9110 section 15.2). 101 is final: nothing
+    /// but another protocol follows it.
+    pub fn is_interim(&self) -> bool {
+        matches!(self.status, 100..=199) && self.status != 101
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &[u8] =
+        b"GET http://a/ HTTP/1.1\r\nHost: a\r\nx-A: 1\r\nX-a:2 \r\nETag: \xe9\r\n\r\n";
+
+    fn parsed() -> RequestHead {
+        RequestHead::parse(HEAD).unwrap()
+    }
+
+    fn encoded(head: &RequestHead) -> String {
+        let mut out = Vec::new();
+        head.encode(&mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    #[test]
+    fn order_case_and_duplicates_are_kept() {
+        assert_eq!(
+            encoded(&parsed()),
+            "GET http://a/ HTTP/1.1\r\nHost: a\r\nx-A: 1\r\nX-a: 2\r\nETag: \u{fffd}\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn set_keeps_the_first_place_and_is_the_only_one() {
+        let mut head = parsed();
+        head.fields.set("X-A", b"3");
+        assert_eq!(head.fields.all("x-a").collect::<Vec<_>>(), [b"3"]);
+        assert!(encoded(&head).contains("Host: a\r\nx-A: 3\r\nETag"));
+        head.fields.remove("x-a");
+        head.fields.set("X-A", b"4");
+        assert!(encoded(&head).ends_with("\r\nX-A: 4\r\n\r\n"));
+    }
+
+    #[test]
+    fn the_end_is_found_from_every_cut() {
+        for (wire, expected) in [
+            (HEAD, HEAD.len()),
+            (b"GET / HTTP/1.1\nHost: a\n\nrest", 24),
+            (b"GET / HTTP/1.1\r\n\r\n\r\n", 18),
+            (b"GET / HTTP/1.1\n\r\n", 17),
+        ] {
+            for cut in 0..=wire.len() {
+                let early = find_end(&wire[..cut], 0);
+                assert_eq!(early, (cut >= expected).then_some(expected), "cut at {cut}");
+                if early.is_none() {
+                    assert_eq!(find_end(wire, cut), Some(expected), "seen {cut}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused() {
+        for (wire, error) in [
+            (&b"GET /\r\n\r\n"[..], HeadError::StartLine),
+            (b"GET / HTTP/2.0\r\n\r\n", HeadError::StartLine),
+            (b"GET / HTTP/1.1\r\nA : b\r\n\r\n", HeadError::Field),
+            (b"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", HeadError::Field),
+            (b"GET / HTTP/1.1\r\nA: \0\r\n\r\n", HeadError::Field),
+            (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", HeadError::Field),
+        ] {
+            let text = String::from_utf8_lossy(wire).into_owned();
+            assert_eq!(RequestHead::parse(wire).unwrap_err(), error, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn folded_and_spaced_lines_of_a_response_are_mended() {
+        let head =
+            ResponseHead::parse(b"HTTP/1.1 200\r\nA : b\r\n c\r\nServer: x\r\n\r\n").unwrap();
+        let mut out = Vec::new();
+        head.encode(&mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 \r\nA: b") && !text.contains("\r\n c"), "{text:?}");
+    }
+
+    #[test]
+    fn debug_shows_no_values() {
+        assert_eq!(format!("{:?}", parsed().fields), r#"["Host", "x-A", "X-a", "ETag"]"#);
+    }
+}

@@ -1,0 +1,9 @@
+//! RFC 9110 and 9112 on byte slices. Knows no sockets, decides no policy, depends on nothing of
+//! ours.
+
+pub mod challenge;
+pub mod forwarding;
+pub mod framing;
+pub mod head;
+pub mod reply;
+pub mod target;

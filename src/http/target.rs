@@ -1,0 +1,275 @@
+//! Where a request is aimed: the request-target (RFC 9112 section 3.2) and its authority.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+
+/// A host and a port (RFC 3986 section 3.2): `host`, `host:port`, `[v6]:port`. No userinfo.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Authority {
+    /// A registered name or an address, lower-cased; IPv6 without its brackets.
+    pub host: String,
+    /// The port; the scheme's or the configuration's default where none was written.
+    pub port: u16,
+}
+
+/// Why a text is no authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthorityError {
+    /// No host before the port.
+    NoHost,
+    /// A character no host may hold, or brackets around something else than an IPv6 address.
+    BadHost,
+    /// A port that is no number from 1 to 65535.
+    BadPort,
+    /// No port, and none is implied here.
+    NoPort,
+}
+
+impl fmt::Display for AuthorityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoHost => "it has no host",
+            Self::BadHost => "its host is none",
+            Self::BadPort => "its port is no number from 1 to 65535",
+            Self::NoPort => "it has no port",
+        })
+    }
+}
+
+impl Authority {
+    /// Reads `host`, `host:port` or `[v6]:port`; `default_port` fills in where no port is written.
+    ///
+    /// # Errors
+    /// [`AuthorityError`] says which part is wrong.
+    pub fn parse(text: &str, default_port: Option<u16>) -> Result<Self, AuthorityError> {
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (address, after) = rest.split_once(']').ok_or(AuthorityError::BadHost)?;
+                let address: Ipv6Addr = address.parse().map_err(|_| AuthorityError::BadHost)?;
+                let port = match after.strip_prefix(':') {
+                    Some(port) => Some(port),
+                    None if after.is_empty() => None,
+                    None => return Err(AuthorityError::BadHost),
+                };
+                (address.to_string(), port)
+            }
+            None => {
+                let (host, port) = match text.split_once(':') {
+                    Some((host, port)) => (host, Some(port)),
+                    None => (text, None),
+                };
+                if !host.bytes().all(is_host_byte) {
+                    return Err(AuthorityError::BadHost);
+                }
+                (host.to_ascii_lowercase(), port)
+            }
+        };
+        if host.is_empty() {
+            return Err(AuthorityError::NoHost);
+        }
+        // RFC 3986 allows an empty port after the colon; it means the default.
+        let port = match port {
+            None | Some("") => default_port.ok_or(AuthorityError::NoPort)?,
+            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+                digits.parse().ok().filter(|port| *port != 0).ok_or(AuthorityError::BadPort)?
+            }
+            Some(_) => return Err(AuthorityError::BadPort),
+        };
+        Ok(Self { host, port })
+    }
+}
+
+/// A request-target (RFC 9112 section 3.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestTarget {
+    /// absolute-form: what clients send to a proxy.
+    Absolute {
+        /// The scheme, lower-cased.
+        scheme: String,
+        /// Who is meant.
+        authority: Authority,
+        /// Scheme and authority as written, without userinfo: `http://Example.test:80`.
+        prefix: String,
+        /// Path and query as written, perhaps empty; without fragment.
+        path: String,
+    },
+    /// authority-form: CONNECT.
+    Authority(Authority),
+    /// origin-form: what is sent to an origin server, so whoever sends it means this program.
+    Origin,
+    /// asterisk-form: OPTIONS for the recipient itself.
+    Asterisk,
+}
+
+/// Why a text is no request-target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetError {
+    /// None of the four forms, or not the one its method takes.
+    Form,
+    /// Its authority is wrong.
+    Authority(AuthorityError),
+}
+
+impl fmt::Display for TargetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Form => f.write_str("a proxy expects a whole URL, or host:port with CONNECT"),
+            Self::Authority(error) => error.fmt(f),
+        }
+    }
+}
+
+impl RequestTarget {
+    /// Reads the target of a request with `method`.
+    ///
+    /// # Errors
+    /// [`TargetError`] says what is wrong.
+    pub fn parse(method: &str, target: &str) -> Result<Self, TargetError> {
+        if method == "CONNECT" {
+            return Authority::parse(target, None)
+                .map(Self::Authority)
+                .map_err(TargetError::Authority);
+        }
+        if target.starts_with('/') {
+            return Ok(Self::Origin);
+        }
+        if target == "*" && method == "OPTIONS" {
+            return Ok(Self::Asterisk);
+        }
+        let (scheme, rest) = target.split_once("://").ok_or(TargetError::Form)?;
+        if !scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) {
+            return Err(TargetError::Form);
+        }
+        let (rest, _fragment) = rest.split_once('#').unwrap_or((rest, ""));
+        let (authority, path) = rest
+            .split_at_checked(rest.find(['/', '?']).unwrap_or(rest.len()))
+            .unwrap_or((rest, ""));
+        // Userinfo is for the client alone (RFC 9110 section 4.2.4).
+        let host = authority.rsplit_once('@').map_or(authority, |(_userinfo, host)| host);
+        let lower = scheme.to_ascii_lowercase();
+        let default_port = match lower.as_str() {
+            "https" => 443,
+            "ftp" => 21,
+            _ => 80,
+        };
+        let authority =
+            Authority::parse(host, Some(default_port)).map_err(TargetError::Authority)?;
+        let prefix = format!("{scheme}://{host}");
+        Ok(Self::Absolute { scheme: lower, authority, prefix, path: path.to_owned() })
+    }
+
+    /// The target as the next hop wants it: origin-form for the origin, else absolute-form
+    /// (RFC 9112 sections 3.2.1, 3.2.2 and 3.2.4).
+    pub fn encode(&self, to_origin: bool, method: &str) -> String {
+        match self {
+            Self::Absolute { prefix, path, .. } => {
+                let prefix = if to_origin { "" } else { prefix };
+                match (path.as_str(), method) {
+                    ("", "OPTIONS") if to_origin => "*".to_owned(),
+                    ("", "OPTIONS") => prefix.to_owned(),
+                    (path, _) if path.starts_with('/') => format!("{prefix}{path}"),
+                    (path, _) => format!("{prefix}/{path}"),
+                }
+            }
+            Self::Authority(authority) => authority.to_string(),
+            Self::Origin => "/".to_owned(),
+            Self::Asterisk => "*".to_owned(),
+        }
+    }
+
+    /// The value of Host that goes with it.
+    pub fn host_field(&self) -> Option<String> {
+        match self {
+            Self::Absolute { prefix, .. } => {
+                prefix.split_once("://").map(|(_, host)| host.to_owned())
+            }
+            Self::Authority(authority) => Some(authority.to_string()),
+            Self::Origin | Self::Asterisk => None,
+        }
+    }
+
+    /// Whom the request is for; `None` where it is for this program.
+    pub fn authority(&self) -> Option<&Authority> {
+        match self {
+            Self::Absolute { authority, .. } | Self::Authority(authority) => Some(authority),
+            Self::Origin | Self::Asterisk => None,
+        }
+    }
+}
+
+/// reg-name of RFC 3986 section 3.2.2, and the bytes of UTF-8 names as browsers never but scripts
+/// sometimes send them.
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte) || byte >= 0x80
+}
+
+impl fmt::Display for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities() {
+        use AuthorityError as E;
+        for (text, expected) in [
+            ("Example.test", Ok("example.test:80")),
+            ("example.test:8080", Ok("example.test:8080")),
+            ("example.test:", Ok("example.test:80")),
+            ("127.0.0.1:1", Ok("127.0.0.1:1")),
+            ("[::1]", Ok("[::1]:80")),
+            ("[0:0::1]:443", Ok("[::1]:443")),
+            ("", Err(E::NoHost)),
+            (":80", Err(E::NoHost)),
+            ("a:0", Err(E::BadPort)),
+            ("a:65536", Err(E::BadPort)),
+            ("a:+1", Err(E::BadPort)),
+            ("a:b:1", Err(E::BadPort)),
+            ("::1", Err(E::NoHost)),
+            ("[::1", Err(E::BadHost)),
+            ("[a]", Err(E::BadHost)),
+            ("[::1]x", Err(E::BadHost)),
+            ("a/b", Err(E::BadHost)),
+            ("a@b", Err(E::BadHost)),
+            ("a b", Err(E::BadHost)),
+        ] {
+            let got = Authority::parse(text, Some(80)).map(|a| a.to_string());
+            assert_eq!(got, expected.map(str::to_owned), "{text:?}");
+        }
+        assert_eq!(Authority::parse("a", None), Err(E::NoPort));
+    }
+
+    #[test]
+    fn targets() {
+        use TargetError as E;
+        for (method, target, expected) in [
+            ("GET", "http://a/", Ok(Some("a:80"))),
+            ("GET", "https://a", Ok(Some("a:443"))),
+            ("GET", "ftp://a/x", Ok(Some("a:21"))),
+            ("GET", "http://u:p@a@b:1/@", Ok(Some("b:1"))),
+            ("GET", "http://a?x/y://z", Ok(Some("a:80"))),
+            ("GET", "/", Ok(None)),
+            ("OPTIONS", "*", Ok(None)),
+            ("CONNECT", "a:443", Ok(Some("a:443"))),
+            ("CONNECT", "a", Err(E::Authority(AuthorityError::NoPort))),
+            ("CONNECT", "http://a/", Err(E::Authority(AuthorityError::BadPort))),
+            ("GET", "*", Err(E::Form)),
+            ("GET", "a:443", Err(E::Form)),
+            ("GET", "ht tp://a/", Err(E::Form)),
+            ("GET", "http:///x", Err(E::Authority(AuthorityError::NoHost))),
+            ("GET", "http://a:x/", Err(E::Authority(AuthorityError::BadPort))),
+        ] {
+            let got = RequestTarget::parse(method, target)
+                .map(|t| t.authority().map(ToString::to_string));
+            assert_eq!(got, expected.map(|t| t.map(str::to_owned)), "{method} {target:?}");
+        }
+    }
+}
