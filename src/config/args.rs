@@ -1,0 +1,266 @@
+//! The command line: words in, [`Args`] out. What is wrong with it is told in one sentence; what
+//! the values mean is for the keys they override to say.
+
+use std::ffi::OsStr;
+
+use getopts::{HasArg, Matches, Occur, Options};
+use log::LevelFilter;
+
+use crate::auth::credentials::Secret;
+
+/// What the program is asked to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Command {
+    /// Serve.
+    #[default]
+    Serve,
+    /// `--check`: print what holds.
+    Check,
+    /// `--hash`: read a password and print the lines to paste.
+    Hash,
+    /// `-V`: print the version.
+    Version,
+    /// `-h`: print [`USAGE`].
+    Help,
+}
+
+/// The command line, read. Blank strings are kept: they blank the key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Args {
+    /// The configuration file; `None`: the first of the usual places where there is one.
+    pub config: Option<String>,
+    /// What to do.
+    pub command: Command,
+    /// Overrides `LISTEN_PORT`.
+    pub port: Option<u16>,
+    /// Overrides `NT_DOMAIN`.
+    pub domain: Option<String>,
+    /// Overrides `USER`, and switches `NTLM_TO_BASIC` off.
+    pub username: Option<String>,
+    /// Overrides `PASSWORD` and the hashes.
+    pub password: Option<Secret>,
+    /// How many `-v` there are.
+    pub verbosity: u8,
+}
+
+/// What `-h` prints; fits a screen of 24 lines by 80 columns.
+pub const USAGE: &str = "\
+Usage: ntlmaps [-c FILE] [options]
+A local proxy that logs in to an NTLM parent proxy for programs that cannot.
+
+  -c, --config FILE   configuration; else $NTLMAPS_CONF, ./ntlmaps.cfg,
+                      ./server.cfg, ~/.ntlmaps.conf, /etc/ntlmaps/ntlmaps.cfg
+  -p, --port PORT     listen on this port            (instead of LISTEN_PORT)
+      --domain NAME   the Windows domain             (instead of NT_DOMAIN)
+      --username NAME who logs in, for all clients   (instead of USER)
+      --password WORD the password; others can see it in the list of processes
+                      (better: PASSWORD in the file, or $NTLMAPS_PASSWORD)
+
+      --check         print what holds and where it comes from, then end
+      --hash          read a password, print hashes to keep in its place
+  -v                  say more; -vv says most; --check -v explains every key
+  -V, --version       print the version
+  -h, --help          print this
+
+Then point programs at it:
+  export http_proxy=http://127.0.0.1:5865 https_proxy=http://127.0.0.1:5865
+";
+
+/// Options that end the program once they are done, and what they are for.
+const COMMANDS: [(&str, Command); 4] = [
+    ("help", Command::Help),
+    ("version", Command::Version),
+    ("check", Command::Check),
+    ("hash", Command::Hash),
+];
+
+/// Options of features that are still to be built.
+const NOT_YET: [(&str, HasArg); 2] = [("diagnose", HasArg::Maybe), ("import-cntlm", HasArg::Yes)];
+
+impl Args {
+    /// Reads the words after the program's name. An option given twice counts as given last.
+    ///
+    /// # Errors
+    /// One sentence without a full stop that says what is wrong; it repeats no option's value.
+    pub fn parse<W: AsRef<OsStr>>(words: &[W]) -> Result<Self, String> {
+        let mut texts = Vec::with_capacity(words.len());
+        for (word, place) in words.iter().zip(1..) {
+            let text = word.as_ref().to_str();
+            texts.push(text.ok_or_else(|| format!("argument {place} is not valid UTF-8"))?);
+        }
+        let matches =
+            known_options().parse(&texts).map_err(|fail| lower_first(&fail.to_string()))?;
+        if let Some((name, _)) = NOT_YET.iter().find(|(name, _)| matches.opt_present(name)) {
+            return Err(format!("--{name} is not supported yet"));
+        }
+        if !matches.free.is_empty() {
+            // Not repeated: it may be the second half of a password with a blank in it.
+            return Err("there is a word too many, after or between the options".to_owned());
+        }
+        let mut commands = COMMANDS.iter().filter(|(name, _)| matches.opt_present(name));
+        let command = match (commands.next(), commands.next()) {
+            (None, _) => Command::Serve,
+            (Some((_, command)), None) => *command,
+            (Some((_, command @ (Command::Help | Command::Version))), _) => *command,
+            (Some((one, _)), Some((other, _))) => {
+                return Err(format!("--{one} and --{other} do not go together"));
+            }
+        };
+        let port = text_of(&matches, "port")?.map(|text| {
+            let number = text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok());
+            number.flatten().ok_or("--port takes a number from 0 to 65535")
+        });
+        let config = text_of(&matches, "config")?;
+        if config.as_deref() == Some("") {
+            return Err("--config takes the name of a file".to_owned());
+        }
+        Ok(Self {
+            config,
+            command,
+            port: port.transpose()?,
+            domain: text_of(&matches, "domain")?,
+            username: text_of(&matches, "username")?,
+            password: text_of(&matches, "password")?.map(Secret::new),
+            verbosity: u8::try_from(matches.opt_count("v")).unwrap_or(u8::MAX),
+        })
+    }
+
+    /// What `-v` asks to be logged.
+    pub fn log_level(&self) -> LevelFilter {
+        match self.verbosity {
+            0 => LevelFilter::Off,
+            1 => LevelFilter::Debug,
+            _ => LevelFilter::Trace,
+        }
+    }
+}
+
+fn known_options() -> Options {
+    let mut options = Options::new();
+    for (short, long) in
+        [("c", "config"), ("p", "port"), ("", "domain"), ("", "username"), ("", "password")]
+    {
+        options.opt(short, long, "", "", HasArg::Yes, Occur::Multi);
+    }
+    for (short, long) in [("h", "help"), ("V", "version"), ("", "check"), ("", "hash"), ("v", "")] {
+        options.opt(short, long, "", "", HasArg::No, Occur::Multi);
+    }
+    for (long, has_arg) in NOT_YET {
+        options.opt("", long, "", "", has_arg, Occur::Multi);
+    }
+    options
+}
+
+/// What the option says the last time it is given.
+fn text_of(matches: &Matches, name: &str) -> Result<Option<String>, String> {
+    let Some(text) = matches.opt_strs(name).pop() else { return Ok(None) };
+    if text.chars().any(char::is_control) {
+        return Err(format!("--{name} holds a control character"));
+    }
+    Ok(Some(text))
+}
+
+fn lower_first(sentence: &str) -> String {
+    let mut chars = sentence.chars();
+    let first = chars.next().map(|c| c.to_ascii_lowercase());
+    first.into_iter().chain(chars).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &str) -> Result<Args, String> {
+        Args::parse(&words.split_whitespace().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn options_are_read() {
+        let port = |port| Args { port: Some(port), ..Args::default() };
+        let config = |file: &str| Args { config: Some(file.into()), ..Args::default() };
+        let command = |command| Args { command, ..Args::default() };
+        for (words, expected) in [
+            ("", Args::default()),
+            ("-c a.cfg", config("a.cfg")),
+            ("-ca.cfg", config("a.cfg")),
+            ("--config a.cfg", config("a.cfg")),
+            ("--config=a=b", config("a=b")),
+            ("-c a -c b", config("b")),
+            ("-p 80", port(80)),
+            ("--port=0", port(0)),
+            ("-p 1 --port 65535", port(65535)),
+            ("--domain D", Args { domain: Some("D".into()), ..Args::default() }),
+            ("--username D\\u", Args { username: Some("D\\u".into()), ..Args::default() }),
+            ("--username=", Args { username: Some(String::new()), ..Args::default() }),
+            ("--password -p", Args { password: Some(Secret::new("-p")), ..Args::default() }),
+            ("-v", Args { verbosity: 1, ..Args::default() }),
+            ("-vv -v", Args { verbosity: 3, ..Args::default() }),
+            ("--check", command(Command::Check)),
+            ("--hash --hash", command(Command::Hash)),
+            ("-h", command(Command::Help)),
+            ("--help --check", command(Command::Help)),
+            ("-V --hash", command(Command::Version)),
+        ] {
+            assert_eq!(parse(words), Ok(expected), "{words}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_told_in_a_sentence_without_values() {
+        for (words, expected) in [
+            ("-p", "argument to option 'p' missing"),
+            ("--config", "argument to option 'config' missing"),
+            ("--config=", "--config takes the name of a file"),
+            ("-p s3cret", "--port takes a number from 0 to 65535"),
+            ("-p 65536", "--port takes a number from 0 to 65535"),
+            ("-p +1", "--port takes a number from 0 to 65535"),
+            ("--pasword=s3cret", "unrecognized option: 'pasword'"),
+            ("--check=s3cret", "option 'check' does not take an argument"),
+            ("-x", "unrecognized option: 'x'"),
+            ("--password my s3cret", "there is a word too many, after or between the options"),
+            ("-- -p", "there is a word too many, after or between the options"),
+            ("--check --hash", "--check and --hash do not go together"),
+            ("--diagnose", "--diagnose is not supported yet"),
+            ("--diagnose http://a/", "--diagnose is not supported yet"),
+            ("--import-cntlm s3cret", "--import-cntlm is not supported yet"),
+        ] {
+            assert_eq!(parse(words), Err(expected.to_owned()), "{words}");
+        }
+        for option in ["--domain", "--username", "--password", "--config"] {
+            let refused = Args::parse(&[option, "s3cret\n"]);
+            assert_eq!(refused, Err(format!("{option} holds a control character")));
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_not_utf_8_is_refused() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let words = ["-c".into(), std::ffi::OsString::from_vec(vec![0xff])];
+        assert_eq!(Args::parse(&words), Err("argument 2 is not valid UTF-8".to_owned()));
+    }
+
+    #[test]
+    fn verbosity_is_a_level() {
+        for (words, level) in
+            [("", LevelFilter::Off), ("-v", LevelFilter::Debug), ("-vvvv", LevelFilter::Trace)]
+        {
+            assert_eq!(parse(words).unwrap().log_level(), level);
+        }
+    }
+
+    #[test]
+    fn the_usage_fits_a_screen_and_names_every_option() {
+        assert!(USAGE.lines().count() <= 24);
+        assert!(USAGE.lines().all(|line| line.len() <= 80));
+        assert!(USAGE.ends_with('\n'));
+        for option in
+            ["-c, --config", "-p, --port", "--domain", "--username", "--password", "--check"]
+        {
+            assert!(USAGE.contains(option), "{option}");
+        }
+        for option in ["--hash", "-v ", "-V, --version", "-h, --help"] {
+            assert!(USAGE.contains(option), "{option}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What is said of sections and keys that are in no table: what became of those of older versions,
+//! and which one may be meant instead.
+
+use super::file::is_word;
+use super::notice::{Origin, Report, Severity, printable, quoted};
+use super::options::{OPTIONS, Section};
+
+/// Keys of older versions and of forks: section (blank: any), key, how bad it is that it has no
+/// effect, what to do.
+const HISTORIC: [(&str, &str, Severity, &str); 9] = [
+    (
+        "",
+        "COMPLEX_PASSWORD_INPUT",
+        Severity::Note,
+        "is not needed any more; every password can be typed",
+    ),
+    ("", "FULL_NTLM", Severity::Warning, "has no effect; NTLM_DIALECT decides now"),
+    ("", "NTLM_MODE", Severity::Note, "has no effect any more"),
+    ("", "NOTIFY_HOST", Severity::Warning, "has no effect; nothing is confirmed on its own here"),
+    ("", "NOTIFY_KEY", Severity::Note, "has no effect"),
+    ("", "ACCEPTED_KEY", Severity::Note, "has no effect"),
+    ("NTLM", "DOMAIN", Severity::Warning, "has no effect; write NT_DOMAIN under [NTLM_AUTH]"),
+    (
+        "DIRECT",
+        "DOMAIN",
+        Severity::Warning,
+        "has no effect; write HOSTS_TO_BYPASS_PARENT_PROXY: .domain under [GENERAL]",
+    ),
+    (
+        "DIRECT",
+        "HOSTS",
+        Severity::Warning,
+        "has no effect; write HOSTS_TO_BYPASS_PARENT_PROXY under [GENERAL]",
+    ),
+];
+
+/// Warns of a section that is in no table.
+pub(super) fn warn_of_section(name: &str, origin: Origin, report: &mut Report<'_>) {
+    let historic = |(section, ..): &(&str, &str, Severity, &str)| {
+        !section.is_empty() && section.eq_ignore_ascii_case(name)
+    };
+    if Section::named(name).is_none() && !HISTORIC.iter().any(historic) {
+        let known = Section::NAMES.iter().map(|(name, _)| *name);
+        let nearest = nearest(name, known).map(|near| format!("; did you mean [{near}]?"));
+        let message = format!("[{}] is no section{}", printable(name), nearest.unwrap_or_default());
+        report.warning(origin, "", message);
+    }
+}
+
+/// Warns of a key that is in no table; `section` is blank before the first one.
+pub(super) fn warn_of_key(section: &str, name: &str, origin: Origin, report: &mut Report<'_>) {
+    let historic = HISTORIC.iter().find(|(its_section, key, ..)| {
+        key.eq_ignore_ascii_case(name)
+            && (its_section.is_empty() || its_section.eq_ignore_ascii_case(section))
+    });
+    match historic {
+        Some((_, key, Severity::Note, what)) => report.note(origin, key, *what),
+        Some((_, key, _, what)) => report.warning(origin, key, *what),
+        None => {
+            let nearest = nearest(name, OPTIONS.iter().map(|key| key.name));
+            let nearest = nearest.map(|near| format!("; did you mean {near}?"));
+            let name = if is_word(name) { &quoted(name) } else { "this" };
+            let message = format!("{name} is no key{}", nearest.unwrap_or_default());
+            report.warning(origin, "", message);
+        }
+    }
+}
+
+/// The name that takes the fewest changes to get to; `None` when that is another word altogether.
+fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_ascii_uppercase().replace('-', "_");
+    let (name, changes) =
+        names.map(|name| (name, distance(&word, name))).min_by_key(|(_, n)| *n)?;
+    (changes <= name.len().max(word.len()) / 2).then_some(name)
+}
+
+/// How many characters have to be inserted, removed or replaced (Levenshtein).
+fn distance(from: &str, to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
+    for (a, done) in from.chars().zip(1..) {
+        let mut left = done;
+        let mut next = vec![left];
+        for (b, above) in to.chars().zip(row.windows(2)) {
+            let [replace, remove] = above else { continue };
+            left = (replace + usize::from(a != b)).min(remove + 1).min(left + 1);
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_may_well_go_is_only_noted() {
+        let mut report = Report::new("f");
+        warn_of_key("NTLM_AUTH", "complex_password_input", Origin::Line(1), &mut report);
+        let (notices, _) = report.finish();
+        assert_eq!(notices.iter().map(|n| n.severity).collect::<Vec<_>>(), [Severity::Note]);
+    }
+
+    #[test]
+    fn distances() {
+        for (from, to, changes) in
+            [("", "", 0), ("", "AB", 2), ("AB", "", 2), ("KITTEN", "SITTING", 3), ("AB", "BA", 2)]
+        {
+            assert_eq!(distance(from, to), changes, "{from} {to}");
+        }
+    }
+}
