@@ -1,0 +1,461 @@
+//! One request, one next hop: take a connection or dial one, authenticate it, send the request and
+//! return the head of the final response. The only place where a [`Handshake`] meets a [`Conn`].
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::auth::credentials::Credentials;
+use crate::auth::{Handshake, Verdict};
+use crate::config::{Account, Config};
+use crate::conn::{Conn, ReadError};
+use crate::failure::{Failure, HopName};
+use crate::http::forwarding;
+use crate::http::framing::{BodyFraming, BodyScanner};
+use crate::http::head::{RequestHead, ResponseHead};
+use crate::http::target::Authority;
+use crate::ntlm::{Client, Moment};
+use crate::parents::{ORIGIN_CONNECT_TIMEOUT, Parent, Parents, dial};
+use crate::pool::{Key, Pool};
+use crate::request_body::RequestBody;
+use crate::sys;
+
+/// How long the answer to a complete request may take. A parent gives up on its origin earlier.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a head may take from its first byte to its last.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Up to so many bytes of a response that nobody wants are read to keep its connection.
+const MAX_DRAIN: usize = 256 * 1024;
+
+/// What all exchanges share. A reload replaces it as a whole.
+pub struct Gateway {
+    /// What holds.
+    pub config: Config,
+    /// The account of the configuration.
+    pub account: Option<Arc<Credentials>>,
+    /// The parents and their health.
+    pub parents: Parents,
+    /// Idle connections.
+    pub pool: Pool,
+    /// Workstation in AUTHENTICATE messages.
+    workstation: String,
+}
+
+impl Gateway {
+    /// Everything begins afresh: no connection, no knowledge of any parent.
+    pub fn new(config: Config) -> Self {
+        let account = match &config.account {
+            Account::Known(credentials) => Some(Arc::new(credentials.clone())),
+            _ => None,
+        };
+        // A NetBIOS name: no domain behind it, upper-case.
+        let name = config
+            .workstation
+            .clone()
+            .unwrap_or_else(|| sys::host_name().split('.').next().unwrap_or_default().to_owned());
+        let parents = Parents::new(&config.parents, config.parent_timeout);
+        let workstation = name.to_uppercase();
+        Self { config, account, parents, pool: Pool::default(), workstation }
+    }
+}
+
+/// Who answers a request.
+#[derive(Clone, Copy)]
+enum NextHop<'a> {
+    Parent(&'a Parent),
+    Origin(&'a Authority),
+}
+
+impl NextHop<'_> {
+    fn authority(&self) -> &Authority {
+        match self {
+            Self::Parent(parent) => &parent.authority,
+            Self::Origin(authority) => authority,
+        }
+    }
+}
+
+/// The head of a final response; its body is still to be read from `upstream`.
+pub struct Answer {
+    /// The head as it came.
+    pub head: ResponseHead,
+    /// How its body ends.
+    pub framing: BodyFraming,
+    /// Where its body comes from.
+    pub upstream: Upstream,
+}
+
+/// A connection with a response body on it.
+pub struct Upstream {
+    /// The connection.
+    pub conn: Conn,
+    key: Key,
+    /// Whether it may serve another request when the body is complete.
+    reusable: bool,
+    /// Who is at the other end.
+    pub hop: HopName,
+}
+
+impl Upstream {
+    /// The body is complete: leaves the connection for the next request, if it is fit for one.
+    /// Bytes behind the end of a response are nobody's: such a connection is not.
+    pub fn release(self, pool: &Pool) {
+        if self.reusable && self.conn.buffered().is_empty() {
+            pool.put(self.key, self.conn);
+        }
+    }
+}
+
+/// Sends a request through the parents, the first that can be reached.
+///
+/// # Errors
+/// [`Failure`], when no final response came.
+pub fn through_parent(
+    gateway: &Gateway,
+    head: &RequestHead,
+    body: &mut RequestBody<'_>,
+    account: Option<&Arc<Credentials>>,
+) -> Result<Answer, Failure> {
+    let mut errors = Vec::new();
+    for parent in gateway.parents.order() {
+        match exchange(gateway, NextHop::Parent(parent), head, body, account) {
+            Err(Failure::Unreachable { errors: mut reasons, .. }) => errors.append(&mut reasons),
+            other => return other,
+        }
+    }
+    Err(Failure::Unreachable { is_parent: true, errors })
+}
+
+/// Sends a request to the origin itself.
+///
+/// # Errors
+/// [`Failure`], when no final response came.
+pub fn to_origin(
+    gateway: &Gateway,
+    origin: &Authority,
+    head: &RequestHead,
+    body: &mut RequestBody<'_>,
+) -> Result<Answer, Failure> {
+    exchange(gateway, NextHop::Origin(origin), head, body, None)
+}
+
+fn exchange(
+    gateway: &Gateway,
+    hop: NextHop<'_>,
+    head: &RequestHead,
+    body: &mut RequestBody<'_>,
+    account: Option<&Arc<Credentials>>,
+) -> Result<Answer, Failure> {
+    let name = HopName {
+        authority: hop.authority().clone(),
+        is_parent: matches!(hop, NextHop::Parent(_)),
+    };
+    let exchange = Exchange { gateway, hop, name, head, account };
+    if let Some(conn) = gateway.pool.take(&exchange.key()) {
+        if let Some(answer) = exchange.on_pooled(conn, body)? {
+            return Ok(answer);
+        }
+        body.rewind().map_err(|_| Failure::NotRepeatable(exchange.name.clone()))?;
+    }
+    exchange.on_fresh(body)
+}
+
+/// What stays the same through every leg of one exchange.
+struct Exchange<'a> {
+    gateway: &'a Gateway,
+    hop: NextHop<'a>,
+    name: HopName,
+    head: &'a RequestHead,
+    account: Option<&'a Arc<Credentials>>,
+}
+
+/// One request of a handshake.
+struct Leg {
+    /// The value of Proxy-Authorization.
+    field: Option<String>,
+    /// Whether the body goes along; without it, the answer can only be a challenge.
+    with_body: bool,
+}
+
+impl Leg {
+    const PLAIN: Self = Self { field: None, with_body: true };
+}
+
+impl Exchange<'_> {
+    /// The request on a connection that served others before. `None` when a fresh one may do
+    /// better: nothing came back and the request may be repeated (RFC 9110 section 9.2.2), or the
+    /// login of the connection is forgotten.
+    fn on_pooled(
+        &self,
+        mut conn: Conn,
+        body: &mut RequestBody<'_>,
+    ) -> Result<Option<Answer>, Failure> {
+        body.keep();
+        let response = match self.leg(&mut conn, &Leg::PLAIN, body) {
+            Err(Failure::Closed(..)) if self.head.is_idempotent() => {
+                log::debug!("the {} had closed an idle connection", self.name);
+                return Ok(None);
+            }
+            other => other?,
+        };
+        // Without an account there is nothing better to try: the 407 is the answer.
+        if response.status == 407 && self.account.is_some() {
+            log::debug!("the {} forgot a login", self.name);
+            return Ok(None);
+        }
+        self.answer(conn, response, true).map(Some)
+    }
+
+    /// The request on a connection of its own, with whatever handshake that takes.
+    fn on_fresh(&self, body: &mut RequestBody<'_>) -> Result<Answer, Failure> {
+        let client = self.client();
+        let mut handshake = Handshake::new(client);
+        // `None`: the next leg dials.
+        let mut conn = None;
+        let mut leg = Leg::PLAIN;
+        if let (NextHop::Parent(parent), Some(_)) = (self.hop, client) {
+            // The real request goes first to a parent that never challenged: an open one must not
+            // deliver an empty POST. A body too long to be sent twice waits until the parent was
+            // asked.
+            if !parent.challenges() && !body.is_repeatable() {
+                conn = self.ask()?;
+            }
+            if parent.challenges() {
+                leg = Leg { field: handshake.open(), with_body: false };
+            }
+            body.keep();
+        }
+        loop {
+            let reused = conn.is_some();
+            let mut line = match conn.take() {
+                Some(line) => line,
+                None => self.dial()?,
+            };
+            let response = match self.leg(&mut line, &leg, body) {
+                // It had closed behind its 407 and not said so.
+                Err(Failure::Closed(..)) if reused && !leg.with_body => continue,
+                other => other?,
+            };
+            // Whether the connection stands at the beginning of a next request.
+            let complete = !leg.with_body || body.is_sent();
+            match handshake.on_response(&response, moment()?) {
+                Verdict::Relay if leg.with_body || body.framing().is_empty() => {
+                    let open = !matches!(self.hop, NextHop::Parent(p) if p.challenges());
+                    return self.answer(line, response, open || handshake.is_settled());
+                }
+                // A place that needs no login: the bodyless leg was taken for the request.
+                Verdict::Relay => {
+                    conn = self.keep(line, &response, complete);
+                    leg = Leg::PLAIN;
+                }
+                Verdict::Answer { value, last } => {
+                    // A parent that announces a close with its challenge may not mean it (old ISA
+                    // does); behind a bare 407 it costs little to believe it.
+                    let stays = complete && (last || self.persists(&response));
+                    conn = self.keep(line, &response, stays);
+                    if last && conn.is_none() {
+                        let reason = " to the NTLM handshake".to_owned();
+                        return Err(Failure::Closed(self.name.clone(), reason));
+                    }
+                    if leg.with_body {
+                        body.rewind().map_err(|_| Failure::NotRepeatable(self.name.clone()))?;
+                    }
+                    leg = Leg { field: Some(value), with_body: last };
+                }
+                Verdict::Refused(refusal) => {
+                    return Err(Failure::Refused(self.name.clone(), refusal));
+                }
+            }
+        }
+    }
+
+    /// Asks a parent that never challenged whether it demands a login, with a request that has no
+    /// body and no effect (OPTIONS is safe, RFC 9110 section 9.2.1), and notes the answer.
+    fn ask(&self) -> Result<Option<Conn>, Failure> {
+        let mut head = forwarding::without_body(self.head, BodyFraming::None);
+        head.method = "OPTIONS".to_owned();
+        head.fields.remove_where(|name| {
+            let framing: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"content-type"];
+            framing.iter().any(|n| n.eq_ignore_ascii_case(name))
+        });
+        let probe = Exchange { head: &head, name: self.name.clone(), ..*self };
+        let mut line = self.dial()?;
+        let response = probe.leg(&mut line, &Leg::PLAIN, &mut RequestBody::none())?;
+        let stays = probe.persists(&response);
+        Ok(probe.keep(line, &response, stays))
+    }
+
+    /// Sends one leg and reads the head of its final response.
+    fn leg(
+        &self,
+        conn: &mut Conn,
+        leg: &Leg,
+        body: &mut RequestBody<'_>,
+    ) -> Result<ResponseHead, Failure> {
+        let mut wire = Vec::with_capacity(1024);
+        if leg.with_body && leg.field.is_none() {
+            self.head.encode(&mut wire);
+        } else {
+            let mut head = if leg.with_body {
+                self.head.clone()
+            } else {
+                forwarding::without_body(self.head, body.framing())
+            };
+            if let Some(value) = &leg.field {
+                head.fields.set("Proxy-Authorization", value.as_bytes());
+            }
+            head.encode(&mut wire);
+        }
+        // A leg without the body is a request whose body is empty.
+        let mut nothing = RequestBody::none();
+        let body = if leg.with_body { body } else { &mut nothing };
+        body.send(conn, wire)?;
+        loop {
+            let response = self.read_response(conn, self.patience(leg))?;
+            if !response.is_interim() {
+                if let NextHop::Parent(parent) = self.hop {
+                    parent.note_answer(response.status == 407);
+                }
+                log::debug!(
+                    "{} {} -> {} from the {}{}",
+                    self.head.method,
+                    self.head.target,
+                    response.status,
+                    self.name,
+                    if leg.field.is_some() { " (login)" } else { "" }
+                );
+                return Ok(response);
+            }
+            body.relay_interim(response)?;
+            body.resume(conn)?;
+        }
+    }
+
+    fn read_response(&self, conn: &mut Conn, patience: Duration) -> Result<ResponseHead, Failure> {
+        let name = || self.name.clone();
+        let head = conn.read_head(patience, HEAD_TIMEOUT).map_err(|error| match error {
+            ReadError::Closed { began: false } => Failure::Closed(name(), String::new()),
+            ReadError::Broken(error) => Failure::Closed(name(), format!(" ({error})")),
+            ReadError::TimedOut { began: false } => Failure::Silent(name(), patience),
+            ReadError::Closed { .. } | ReadError::TimedOut { .. } => {
+                Failure::BadResponse(name(), "it ends in its head".to_owned())
+            }
+            ReadError::Head(error) => Failure::BadResponse(name(), error.to_string()),
+        })?;
+        match ResponseHead::parse(&head) {
+            // We never ask for another protocol.
+            Ok(head) if head.status == 101 => {
+                Err(Failure::BadResponse(name(), "it switches protocols unasked".to_owned()))
+            }
+            Ok(head) => Ok(head),
+            Err(error) => Err(Failure::BadResponse(name(), error.to_string())),
+        }
+    }
+
+    /// How long an answer may take: a parent that demands a login says so at once.
+    fn patience(&self, leg: &Leg) -> Duration {
+        match self.hop {
+            NextHop::Parent(parent)
+                if !leg.with_body || (self.account.is_some() && !parent.was_heard()) =>
+            {
+                self.gateway.parents.timeout().saturating_mul(2)
+            }
+            _ => ANSWER_TIMEOUT,
+        }
+    }
+
+    /// Reads the rest of a response that nobody wants, to use its connection again. `None` when
+    /// that is not possible or not worth it.
+    fn keep(&self, mut conn: Conn, response: &ResponseHead, stays: bool) -> Option<Conn> {
+        let framing = BodyFraming::of_response(&self.head.method, response).ok()?;
+        if !stays || framing == BodyFraming::UntilClose {
+            return None;
+        }
+        let mut scanner = BodyScanner::new(framing);
+        let mut drained = 0_usize;
+        loop {
+            let count = scanner.scan(conn.buffered()).ok()?;
+            conn.consume(count);
+            drained = drained.saturating_add(count);
+            if scanner.is_done() {
+                return Some(conn);
+            }
+            if drained > MAX_DRAIN || !matches!(conn.fill(Some(HEAD_TIMEOUT)), Ok(1..)) {
+                return None;
+            }
+        }
+    }
+
+    fn persists(&self, response: &ResponseHead) -> bool {
+        forwarding::persists(response.version, &response.fields)
+    }
+
+    /// `authenticated`: whether the connection is what its key in the pool says.
+    fn answer(
+        &self,
+        conn: Conn,
+        head: ResponseHead,
+        authenticated: bool,
+    ) -> Result<Answer, Failure> {
+        let framing = BodyFraming::of_response(&self.head.method, &head)
+            .map_err(|error| Failure::BadResponse(self.name.clone(), error.to_string()))?;
+        let reusable = authenticated
+            && framing != BodyFraming::UntilClose
+            && self.persists(&head)
+            // Two framings in one response: whoever reads the other one sees another end.
+            && !(framing == BodyFraming::Chunked && head.fields.contains("content-length"));
+        let upstream = Upstream { conn, key: self.key(), reusable, hop: self.name.clone() };
+        Ok(Answer { head, framing, upstream })
+    }
+
+    /// Who answers challenges; nobody towards origins and without an account.
+    fn client(&self) -> Option<Client<'_>> {
+        let credentials = self.account?;
+        Some(Client {
+            dialect: self.gateway.config.dialect,
+            domain: &credentials.domain,
+            user: &credentials.user,
+            workstation: &self.gateway.workstation,
+            keys: &credentials.keys,
+        })
+    }
+
+    fn key(&self) -> Key {
+        Key {
+            next_hop: self.name.authority.clone(),
+            is_parent: self.name.is_parent,
+            credentials: self.account.cloned(),
+        }
+    }
+
+    fn dial(&self) -> Result<Conn, Failure> {
+        let dialed = match self.hop {
+            NextHop::Parent(parent) => self.gateway.parents.dial(parent),
+            NextHop::Origin(origin) => dial(origin, ORIGIN_CONNECT_TIMEOUT),
+        };
+        let is_parent = self.name.is_parent;
+        let stream =
+            dialed.map_err(|error| Failure::Unreachable { is_parent, errors: vec![error] })?;
+        Conn::new(stream).map_err(|error| Failure::System(error.to_string()))
+    }
+}
+
+/// Opens a connection to the origin itself, for a tunnel.
+///
+/// # Errors
+/// [`Failure::Unreachable`].
+pub fn connect(origin: &Authority) -> Result<Conn, Failure> {
+    let stream = dial(origin, ORIGIN_CONNECT_TIMEOUT)
+        .map_err(|error| Failure::Unreachable { is_parent: false, errors: vec![error] })?;
+    Conn::new(stream).map_err(|error| Failure::System(error.to_string()))
+}
+
+/// The one place where clock and dice enter.
+fn moment() -> Result<Moment, Failure> {
+    /// FILETIME counts from 1601, the system from 1970: 11,644,473,600 seconds in between.
+    const EPOCH: u64 = 116_444_736_000_000_000;
+    let mut client_challenge = [0; 8];
+    getrandom::fill(&mut client_challenge).map_err(|error| Failure::System(error.to_string()))?;
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let ticks = u64::try_from(since.as_nanos() / 100).unwrap_or(0);
+    Ok(Moment { file_time: EPOCH.saturating_add(ticks), client_challenge })
+}

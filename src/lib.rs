@@ -1,0 +1,76 @@
+//! `ntlmaps` stands between programs that cannot speak NTLM and a proxy, the *parent*, that demands
+//! it. This page is the map of the house.
+//!
+//! # Picture
+//!
+//! ```text
+//! client bytes
+//!   │ session: Conn::read_head ──► RequestHead::parse                              (pure)
+//!   │ NTLM_TO_BASIC? auth::basic::decode → Credentials, else 407 Basic             (pure)
+//!   │ config.route(authority) ──► Parent | Direct                                  (pure)
+//!   │ http::forwarding::prepare_request; BodyFraming::of_request                   (pure)
+//!   ▼
+//! exchange(next hop, head, body, credentials)
+//!   │ pool.take(key) ── hit: send it
+//!   │ or parents.dial ─ miss: Handshake::new
+//!   │  ┌► write head (bodyless unless this is the last word); RequestBody streams the body and
+//!   │  │  watches the parent for an early answer
+//!   │  │  read head; 1xx: relay and read again
+//!   │  │  Handshake::on_response ─► Relay → out | Answer → drain, go round | Refused → Failure
+//!   ▼
+//! session: strip hop-by-hop; write head; copy body back, the scanner decides the end; the
+//!          connection goes to the pool before the client gets its last byte
+//! ```
+//!
+//! A CONNECT takes the same way; a 2xx turns both connections over to [`tunnel`].
+//!
+//! # Code map
+//!
+//! Directories are pure: they take bytes, text and a [`ntlm::Moment`], and return values. They name
+//! no socket, file, environment, thread, clock or random source; a test keeps it so. Files directly
+//! in `src/` touch the world. Arrows go one way: `config → auth → http, ntlm`.
+//!
+//! - [`ntlm`]: MS-NLMP, the client's side. *Never* knows HTTP or base64.
+//! - [`http`]: RFC 9110 and 9112 on byte slices. *Never* decides policy.
+//! - [`auth`]: what to answer to a 407. *Never* knows a socket, or whether to try again.
+//! - [`config`]: text to values; one table of every key. *Never* opens a file.
+//! - [`sys`]: the only file that knows the operating system beyond std.
+//! - [`conn`]: a socket, the bytes read ahead of it, deadlines.
+//! - [`parents`], [`pool`]: where connections come from. *Never* know what is said on them.
+//! - [`request_body`]: the body on its way up. *Never* holds more than its beginning.
+//! - [`exchange`]: one request, one next hop; the only place where a handshake meets a connection.
+//!   *Never* speaks to the client but to pull its body and pass on interim responses.
+//! - [`failure`]: trouble into words. *Never* names a secret.
+//! - [`session`]: one client connection; the only writer to a client of HTTP.
+//! - [`tunnel`]: bytes after a tunnel is open. *Never* knows HTTP.
+//! - [`server`]: listeners, a thread for each client, permits. *Never* knows what clients say.
+//!
+//! # Threads
+//!
+//! One for each listener, one for each client. A client's thread does everything for it, with
+//! blocking calls; a tunnel needs no second one. A panic ends one client.
+//!
+//! # Which HTTP
+//!
+//! HTTP/1.0 and 1.1 from clients and next hops; onward always HTTP/1.1. Bodies by length, chunked,
+//! and (responses) until close, streamed as they come. Interim responses reach HTTP/1.1 clients.
+//! Not supported: Upgrade, HTTP/2, pipelining beyond one at a time, TLS of our own.
+//!
+//! # Where to start
+//!
+//! [`session`], then [`exchange`], then [`auth`].
+
+pub mod auth;
+pub mod config;
+pub mod conn;
+pub mod exchange;
+pub mod failure;
+pub mod http;
+pub mod ntlm;
+pub mod parents;
+pub mod pool;
+pub mod request_body;
+pub mod server;
+pub mod session;
+pub mod sys;
+pub mod tunnel;

@@ -1,0 +1,210 @@
+//! The program: arguments to command to exit code, and the logger. Everything else is the
+//! library's.
+
+use std::fs::File;
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use log::LevelFilter;
+use ntlmaps::auth::credentials::Secret;
+use ntlmaps::config::args::USAGE;
+use ntlmaps::config::{Account, Args, Command, Config, Loaded, Notice, Severity, display};
+use ntlmaps::server::Server;
+use ntlmaps::sys;
+use zeroize::Zeroizing;
+
+/// Exit codes: the configuration or a listener; the command line.
+const FAILED: u8 = 1;
+const USAGE_ERROR: u8 = 2;
+
+fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    let args = match Args::parse(&words) {
+        Ok(args) => args,
+        Err(error) => {
+            say(&format!("ntlmaps: {error}; ntlmaps --help tells what there is"));
+            return ExitCode::from(USAGE_ERROR);
+        }
+    };
+    let outcome = match args.command {
+        Command::Help => print(USAGE),
+        Command::Version => print(concat!("ntlmaps ", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Check => load(&args).and_then(|loaded| check(&loaded, args.verbosity > 0)),
+        Command::Hash => hash(&args),
+        Command::Serve => load(&args).and_then(serve),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&error);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Writes to standard output; a reader that went away is no failure.
+fn print(text: &str) -> Result<(), String> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("ntlmaps: standard output: {error}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a line to standard error; where that is closed, there is nobody to tell.
+fn say(line: &str) {
+    drop(writeln!(io::stderr(), "{}", line.trim_end()));
+}
+
+/// The file that `-c` names, or the first of the usual places where there is one.
+fn config_file(args: &Args) -> Option<PathBuf> {
+    if let Some(path) = &args.config {
+        return Some(path.into());
+    }
+    if let Some(path) = std::env::var_os("NTLMAPS_CONF").filter(|path| !path.is_empty()) {
+        return Some(path.into());
+    }
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".ntlmaps.conf"));
+    let places = ["ntlmaps.cfg".into(), "server.cfg".into()]
+        .into_iter()
+        .chain(home)
+        .chain(["/etc/ntlmaps/ntlmaps.cfg".into()]);
+    places.into_iter().find(|path| path.is_file())
+}
+
+/// Reads the configuration and fills in a password from the environment.
+fn load(args: &Args) -> Result<Loaded, String> {
+    let path = config_file(args);
+    let (name, bytes) = match &path {
+        Some(path) => {
+            let name = path.display().to_string();
+            let bytes = std::fs::read(path)
+                .map_err(|error| format!("ntlmaps: the configuration {name}: {error}"))?;
+            (name, Zeroizing::new(bytes))
+        }
+        None => ("no configuration file".to_owned(), Zeroizing::default()),
+    };
+    let mut loaded = Config::load(&name, &bytes, args).map_err(|notices| report(&notices))?;
+    let missing = matches!(loaded.config.account, Account::NeedsPassword { .. });
+    if let Some(password) = std::env::var("NTLMAPS_PASSWORD").ok().filter(|_| missing) {
+        let account = std::mem::replace(&mut loaded.config.account, Account::None);
+        loaded.config.account = account
+            .with_password(loaded.config.dialect, &Secret::new(password))
+            .map_err(|error| format!("ntlmaps: NTLMAPS_PASSWORD: {error}"))?;
+    }
+    Ok(loaded)
+}
+
+/// Every notice in a line of its own.
+fn report(notices: &[Notice]) -> String {
+    let line = |notice: &Notice| {
+        let kind = match notice.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+            Severity::Note => "note",
+        };
+        format!("ntlmaps: {kind}: {notice}\n")
+    };
+    notices.iter().map(line).collect()
+}
+
+fn check(loaded: &Loaded, explained: bool) -> Result<(), String> {
+    if !loaded.warnings.is_empty() {
+        say(&report(&loaded.warnings));
+    }
+    print(&display::describe(loaded, explained))
+}
+
+/// `--hash`: for the account of the configuration, where it names one.
+fn hash(args: &Args) -> Result<(), String> {
+    let account = load(args)?.config;
+    let domain = account.default_domain;
+    let user = match account.account {
+        Account::Known(credentials) => credentials.user,
+        Account::NeedsPassword { user, .. } => user,
+        Account::PerClient | Account::None => String::new(),
+    };
+    let password = match args.password.clone() {
+        Some(password) => password,
+        None => read_password("Password to hash: ")?,
+    };
+    print(&display::hash_lines(&domain, &user, &password))
+}
+
+/// Asks at the terminal, unseen; or reads the first line of standard input.
+fn read_password(prompt: &str) -> Result<Secret, String> {
+    let stdin = io::stdin();
+    let failed = |error: io::Error| format!("ntlmaps: the password cannot be read: {error}");
+    let _quiet = if stdin.is_terminal() {
+        drop(write!(io::stderr(), "{prompt}"));
+        Some(sys::EchoOff::new().map_err(failed)?)
+    } else {
+        None
+    };
+    let mut line = Zeroizing::new(String::new());
+    stdin.lock().read_line(&mut line).map_err(failed)?;
+    Ok(Secret::new(line.trim_end_matches(['\r', '\n'])))
+}
+
+/// The last resort for a password: a person.
+fn ask_for_password(config: &mut Config) -> Result<(), String> {
+    let Account::NeedsPassword { user, .. } = &config.account else { return Ok(()) };
+    if !io::stdin().is_terminal() {
+        return Err(format!(
+            "ntlmaps: there is no password for {user}, and no terminal to ask at: set PASSWORD in \
+             the configuration file, or NTLMAPS_PASSWORD in the environment"
+        ));
+    }
+    let password = read_password(&format!("Password of {user}: "))?;
+    let account = std::mem::replace(&mut config.account, Account::None);
+    config.account = account
+        .with_password(config.dialect, &password)
+        .map_err(|error| format!("ntlmaps: {error}"))?;
+    Ok(())
+}
+
+fn serve(loaded: Loaded) -> Result<(), String> {
+    let Loaded { mut config, warnings, .. } = loaded;
+    start_logger(&config)?;
+    for notice in &warnings {
+        match notice.severity {
+            Severity::Note => log::info!("{notice}"),
+            _ => log::warn!("{notice}"),
+        }
+    }
+    ask_for_password(&mut config)?;
+    let server = Server::bind(config).map_err(|error| format!("ntlmaps: {error}"))?;
+    for address in server.addresses() {
+        // Scripts wait for these lines; whoever closed standard output does not.
+        print(&format!("Now listening at {} on port {}\n", address.ip(), address.port())).or_else(
+            |error| {
+                log::warn!("{error}");
+                Ok::<(), String>(())
+            },
+        )?;
+    }
+    server.run();
+    Ok(())
+}
+
+/// Messages go to standard error or LOG_FILE; RUST_LOG overrides how many.
+fn start_logger(config: &Config) -> Result<(), String> {
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(LevelFilter::Warn).filter_module("ntlmaps", config.log_level);
+    builder.parse_default_env();
+    builder.format(|out, record| {
+        writeln!(out, "{} {:5} {}", sys::utc_now(), record.level(), record.args())
+    });
+    if let Some(path) = &config.log_file {
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(|error| format!("ntlmaps: LOG_FILE {path}: {error}"))?;
+        builder.target(env_logger::Target::Pipe(Box::new(file)));
+    }
+    builder.try_init().map_err(|error| format!("ntlmaps: {error}"))
+}

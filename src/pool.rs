@@ -1,0 +1,107 @@
+//! Idle authenticated connections. Who may use one: the same next hop *and* the same whole
+//! credentials, secret included; with names alone, anybody who knows a name would ride on it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::auth::credentials::Credentials;
+use crate::conn::Conn;
+use crate::http::target::Authority;
+
+/// How many connections wait for their next request, and how long at most. Squid closes its side
+/// after two minutes.
+const MAX_IDLE: usize = 256;
+const MAX_IDLE_TIME: Duration = Duration::from_secs(100);
+
+/// What two requests must agree on to use the same connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Who is at the other end.
+    pub next_hop: Authority,
+    /// Whether that is a parent, else an origin.
+    pub is_parent: bool,
+    /// As whom the connection was authenticated, if at all.
+    pub credentials: Option<Arc<Credentials>>,
+}
+
+struct Idle {
+    key: Key,
+    conn: Conn,
+    since: Instant,
+}
+
+/// The pool: most recently used last.
+#[derive(Default)]
+pub struct Pool(Mutex<VecDeque<Idle>>);
+
+impl Pool {
+    /// The most recently used connection of that key that is still open and silent.
+    pub fn take(&self, key: &Key) -> Option<Conn> {
+        loop {
+            let conn = {
+                let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let at = idle.iter().rposition(|entry| entry.key == *key)?;
+                idle.remove(at)?.conn
+            };
+            // Outside the lock: a system call, and perhaps a close.
+            if conn.is_quiet() {
+                return Some(conn);
+            }
+        }
+    }
+
+    /// Leaves a connection for the next request of that key.
+    pub fn put(&self, key: Key, mut conn: Conn) {
+        conn.release_buffer();
+        let now = Instant::now();
+        let mut dropped = Vec::new();
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(oldest) = idle.front() {
+            let old = now.saturating_duration_since(oldest.since) > MAX_IDLE_TIME;
+            if !old && idle.len() < MAX_IDLE {
+                break;
+            }
+            dropped.extend(idle.pop_front());
+        }
+        idle.push_back(Idle { key, conn, since: now });
+        drop(idle);
+        drop(dropped);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::auth::credentials::Secret;
+
+    fn key(user: &str, password: &str, is_parent: bool) -> Key {
+        let credentials =
+            Credentials::from_password("D".into(), user.into(), &Secret::new(password));
+        Key {
+            next_hop: Authority::parse("parent:8080", None).unwrap(),
+            is_parent,
+            credentials: Some(Arc::new(credentials)),
+        }
+    }
+
+    #[test]
+    fn only_the_same_credentials_get_a_connection_and_only_an_open_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        let pool = Pool::default();
+        let ann = key("ann", "a", true);
+        pool.put(ann.clone(), Conn::new(stream).unwrap());
+        for other in [key("ann", "b", true), key("bob", "a", true), key("ann", "a", false)] {
+            assert!(pool.take(&other).is_none());
+        }
+        let conn = pool.take(&ann).unwrap();
+        assert!(pool.take(&ann).is_none());
+        pool.put(ann.clone(), conn);
+        drop(peer);
+        assert!(pool.take(&ann).is_none());
+    }
+}

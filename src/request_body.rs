@@ -1,0 +1,221 @@
+//! The body of a request on its way from the client to the next hop: streamed, with its beginning
+//! kept for as long as it may have to be sent a second time.
+
+use std::time::Duration;
+
+use crate::conn::Conn;
+use crate::failure::Failure;
+use crate::http::forwarding;
+use crate::http::framing::{BodyFraming, BodyScanner};
+use crate::http::head::{ResponseHead, Version};
+use crate::sys::{self, Wait};
+
+/// How much of a body is kept, in bytes.
+const MAX_KEPT: usize = 1024 * 1024;
+
+/// A body nobody wants is read away up to this many bytes, and for so long at a time.
+const MAX_DISCARD: u64 = 64 * 1024;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A body, and the client it comes from.
+pub struct RequestBody<'c> {
+    /// `None` where a request originates here (and has no body).
+    client: Option<&'c mut Conn>,
+    version: Version,
+    framing: BodyFraming,
+    scanner: BodyScanner,
+    /// The beginning, when it may have to be repeated.
+    kept: Vec<u8>,
+    keeping: bool,
+    /// Bytes taken from the client were not kept: there is no second time.
+    lost: bool,
+    /// Up to here `kept` was sent again.
+    repeated: usize,
+    /// Bytes on their way to the next hop, of which `sent` are gone.
+    pending: Vec<u8>,
+    sent: usize,
+}
+
+impl<'c> RequestBody<'c> {
+    /// The body behind a head just read from `client`, which speaks `version`.
+    pub fn new(client: &'c mut Conn, version: Version, framing: BodyFraming) -> Self {
+        let scanner = BodyScanner::new(framing);
+        Self { client: Some(client), version, framing, scanner, ..Self::none() }
+    }
+
+    /// No body, of a request that originates here.
+    pub fn none() -> Self {
+        Self {
+            client: None,
+            version: Version::Http11,
+            framing: BodyFraming::None,
+            scanner: BodyScanner::new(BodyFraming::None),
+            kept: Vec::new(),
+            keeping: false,
+            lost: false,
+            repeated: 0,
+            pending: Vec::new(),
+            sent: 0,
+        }
+    }
+
+    /// How it ends.
+    pub fn framing(&self) -> BodyFraming {
+        self.framing
+    }
+
+    /// Whether all of it is known to fit what is kept.
+    pub fn is_repeatable(&self) -> bool {
+        match self.framing {
+            BodyFraming::None => true,
+            BodyFraming::Length(length) => {
+                usize::try_from(length).is_ok_and(|length| length <= MAX_KEPT)
+            }
+            BodyFraming::Chunked | BodyFraming::UntilClose => false,
+        }
+    }
+
+    /// From now on the beginning is kept, for [`RequestBody::rewind`].
+    pub fn keep(&mut self) {
+        self.keeping = true;
+    }
+
+    /// Begins again at the first byte.
+    ///
+    /// # Errors
+    /// When bytes are gone that were not kept.
+    pub fn rewind(&mut self) -> Result<(), Lost> {
+        if self.lost {
+            return Err(Lost);
+        }
+        self.repeated = 0;
+        Ok(())
+    }
+
+    /// Whether all of it is on its way to the next hop.
+    pub fn is_sent(&self) -> bool {
+        self.is_taken() && self.repeated == self.kept.len() && self.sent == self.pending.len()
+    }
+
+    /// Whether all of it is taken from the client, so that a next request can follow.
+    pub fn is_taken(&self) -> bool {
+        self.scanner.is_done()
+    }
+
+    /// Sends `head` and the body, until all is sent or the next hop has something to say: a
+    /// response, an interim one, or its end. Reading from it tells which.
+    ///
+    /// # Errors
+    /// What the client is to blame for.
+    pub fn send(&mut self, to: &mut Conn, head: Vec<u8>) -> Result<(), Failure> {
+        self.pending = head;
+        self.sent = 0;
+        self.resume(to)
+    }
+
+    /// Goes on with [`RequestBody::send`] after an interim response.
+    ///
+    /// # Errors
+    /// What the client is to blame for.
+    pub fn resume(&mut self, to: &mut Conn) -> Result<(), Failure> {
+        loop {
+            self.take()?;
+            if !self.flush(to) || self.is_sent() || !to.buffered().is_empty() {
+                return Ok(());
+            }
+            let Some(client) = self.client.as_deref_mut() else { return Ok(()) };
+            if client.buffered().is_empty() {
+                let mut waits = [Wait::readable(to.stream()), Wait::readable(client.stream())];
+                sys::poll(&mut waits, None).map_err(|e| Failure::System(e.to_string()))?;
+                let [hop, _] = waits;
+                if hop.ready {
+                    return Ok(());
+                }
+                match client.fill(None) {
+                    Ok(1..) => {}
+                    Ok(0) | Err(_) => return Err(Failure::ClientGone),
+                }
+            }
+        }
+    }
+
+    /// Moves what is there to `pending`: first what is repeated, then what the client sent.
+    fn take(&mut self) -> Result<(), Failure> {
+        if self.sent == self.pending.len() {
+            self.pending.clear();
+            self.sent = 0;
+        }
+        self.pending.extend_from_slice(self.kept.get(self.repeated..).unwrap_or_default());
+        let Some(client) = self.client.as_deref_mut() else { return Ok(()) };
+        let ahead = client.buffered();
+        let count = self.scanner.scan(ahead).map_err(Failure::BadBody)?;
+        let taken = ahead.get(..count).unwrap_or_default();
+        self.pending.extend_from_slice(taken);
+        if count > 0 && !self.lost {
+            if self.keeping && self.kept.len().saturating_add(count) <= MAX_KEPT {
+                self.kept.extend_from_slice(taken);
+            } else {
+                self.lost = true;
+                self.kept = Vec::new();
+            }
+        }
+        self.repeated = self.kept.len();
+        client.consume(count);
+        Ok(())
+    }
+
+    /// Sends what is pending. `false` when the next hop speaks before it has taken everything.
+    fn flush(&mut self, to: &Conn) -> bool {
+        while let Some(rest @ [_, ..]) = self.pending.get(self.sent..) {
+            match sys::send_now(to.stream(), rest) {
+                Ok(Some(count)) => self.sent = self.sent.saturating_add(count),
+                Ok(None) => {
+                    let mut waits = [Wait { read: true, ..Wait::writable(to.stream()) }];
+                    if sys::poll(&mut waits, None).is_err() || !sys::is_quiet(to.stream()) {
+                        return false;
+                    }
+                }
+                // Perhaps it answered before it closed.
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Reads the rest of a short body that nobody wants, so that the client can send a next
+    /// request. `false` when that is not worth it.
+    pub fn discard(&mut self) -> bool {
+        let Some(client) = self.client.as_deref_mut() else { return true };
+        if !matches!(self.framing, BodyFraming::None | BodyFraming::Length(0..=MAX_DISCARD)) {
+            return false;
+        }
+        while !self.scanner.is_done() {
+            let Ok(count) = self.scanner.scan(client.buffered()) else { return false };
+            client.consume(count);
+            if !self.scanner.is_done() && !matches!(client.fill(Some(DISCARD_TIMEOUT)), Ok(1..)) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Passes an interim response on to a client that knows what that is
+    /// (RFC 9110 section 15.2).
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub fn relay_interim(&mut self, mut head: ResponseHead) -> Result<(), Failure> {
+        let Some(client) = self.client.as_deref_mut() else { return Ok(()) };
+        if self.version == Version::Http10 {
+            return Ok(());
+        }
+        forwarding::remove_hop_by_hop(&mut head.fields);
+        let mut wire = Vec::new();
+        head.encode(&mut wire);
+        client.write_all(&wire).map_err(|_| Failure::ClientGone)
+    }
+}
+
+/// The beginning of a body is gone.
+#[derive(Debug)]
+pub struct Lost;

@@ -1,0 +1,260 @@
+//! Listeners, and a thread for each client. Knows who may come in; knows nothing of what they say.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::thread;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::conn::Conn;
+use crate::exchange::Gateway;
+use crate::http::reply::Reply;
+use crate::session::Session;
+use crate::sys;
+
+/// A client's stack: name resolution of the C library is what needs the most.
+const STACK_SIZE: usize = 256 * 1024;
+/// Descriptors for everything but clients.
+const RESERVED_DESCRIPTORS: u64 = 64;
+/// How long accepting rests when the system has nothing to give.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listener that could not be had.
+#[derive(Debug)]
+pub struct BindError {
+    address: SocketAddr,
+    reason: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, reason } = self;
+        write!(f, "cannot listen at {} on port {}: {reason}", address.ip(), address.port())?;
+        match reason.kind() {
+            io::ErrorKind::AddrInUse => f.write_str(
+                "; another program (or another ntlmaps) has it: stop that one or choose another \
+                 LISTEN_PORT",
+            ),
+            io::ErrorKind::PermissionDenied => {
+                f.write_str("; ports below 1024 are for root: choose another LISTEN_PORT")
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                f.write_str("; this machine has no such address: see LISTEN_ADDRESS")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Bound listeners; nobody is served yet, but connections already queue.
+pub struct Server {
+    listeners: Vec<TcpListener>,
+    shared: Arc<Shared>,
+}
+
+/// What all threads see.
+struct Shared {
+    gateway: RwLock<Arc<Gateway>>,
+    permits: Permits,
+    stopping: AtomicBool,
+}
+
+impl Server {
+    /// Binds every address of the configuration. Where nobody named addresses, those that this
+    /// machine does not have (IPv6, often) are left out.
+    ///
+    /// # Errors
+    /// The first [`BindError`] that matters.
+    pub fn bind(mut config: Config) -> Result<Self, BindError> {
+        resolve_friends(&mut config);
+        let mut listeners: Vec<TcpListener> = Vec::new();
+        let mut port = config.listen_port;
+        let mut missing = None;
+        for ip in &config.listen_addresses {
+            match listen(SocketAddr::new(*ip, port), config.backlog) {
+                Ok(listener) => {
+                    // Where the kernel chooses the port, it chooses one for all addresses.
+                    port = listener.local_addr().map_or(port, |address| address.port());
+                    listeners.push(listener);
+                }
+                Err(error) if config.listen_addresses_are_default => missing = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match missing {
+            Some(error)
+                if listeners.is_empty() || error.reason.kind() == io::ErrorKind::AddrInUse =>
+            {
+                return Err(error);
+            }
+            _ => {}
+        }
+        let permits = Permits::new(match config.max_clients {
+            0 => clients_for(sys::raise_descriptor_limit()),
+            limit => limit,
+        });
+        let gateway = RwLock::new(Arc::new(Gateway::new(config)));
+        let shared = Shared { gateway, permits, stopping: AtomicBool::new(false) };
+        Ok(Self { listeners, shared: Arc::new(shared) })
+    }
+
+    /// Where clients can connect.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// What ends [`Server::run`] from another thread.
+    pub fn stopper(&self) -> Stopper {
+        Stopper { addresses: self.addresses(), shared: Arc::clone(&self.shared) }
+    }
+
+    /// Serves until a [`Stopper`] says otherwise.
+    pub fn run(self) {
+        thread::scope(|scope| {
+            for listener in &self.listeners {
+                scope.spawn(|| accept(listener, &self.shared));
+            }
+        });
+    }
+}
+
+/// Ends a server.
+pub struct Stopper {
+    addresses: Vec<SocketAddr>,
+    shared: Arc<Shared>,
+}
+
+impl Stopper {
+    /// No new clients; those that are there go on.
+    pub fn stop(&self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        for address in &self.addresses {
+            // accept() waits for a client; this is one.
+            drop(TcpStream::connect_timeout(address, Duration::from_secs(1)));
+        }
+    }
+}
+
+fn listen(address: SocketAddr, backlog: i32) -> Result<TcpListener, BindError> {
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        sys::set_backlog(&listener, backlog)?;
+        Ok(listener)
+    });
+    bound.map_err(|reason| BindError { address, reason })
+}
+
+/// Names in FRIENDLY_IPS become addresses once, at start.
+fn resolve_friends(config: &mut Config) {
+    for name in std::mem::take(&mut config.clients.names) {
+        match (name.as_str(), 0).to_socket_addrs() {
+            Ok(addresses) => addresses.for_each(|address| config.clients.admit(address.ip())),
+            Err(error) => log::warn!("FRIENDLY_IPS: {name} cannot be resolved: {error}"),
+        }
+    }
+}
+
+/// A client takes two descriptors, a tunnel under load six.
+fn clients_for(descriptors: Option<u64>) -> usize {
+    let left = descriptors.map_or(u64::MAX, |limit| limit.saturating_sub(RESERVED_DESCRIPTORS));
+    usize::try_from(left / 2).unwrap_or(usize::MAX).max(1)
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    loop {
+        // Before accepting: whoever cannot be served waits in the kernel's queue.
+        let permit = Permit::wait(shared);
+        let accepted = listener.accept();
+        if shared.stopping.load(Ordering::SeqCst) {
+            return;
+        }
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                log::warn!("no client can be accepted: {error}");
+                thread::sleep(EXHAUSTED_PAUSE);
+                continue;
+            }
+        };
+        if let Err(error) = admit(stream, peer, shared, permit) {
+            log::warn!("{peer} cannot be served: {error}");
+        }
+    }
+}
+
+/// Lets a client in, or tells it that it may not come.
+fn admit(
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: &Arc<Shared>,
+    permit: Permit,
+) -> io::Result<()> {
+    let permitted = {
+        let gateway = shared.gateway();
+        // A machine talks to itself from whatever address it is talked to at.
+        gateway.config.clients.permits(peer.ip())
+            || stream.local_addr().is_ok_and(|own| canonical(own) == canonical(peer))
+    };
+    if !permitted {
+        log::warn!("{peer} is not in FRIENDLY_IPS and was refused");
+        let reply = Reply::new(403, "This proxy does not serve your machine (FRIENDLY_IPS).");
+        return sys::send_now(&stream, &reply.encode(None, false)).map(|_| ());
+    }
+    let client = Conn::new(stream)?;
+    let shared = Arc::clone(shared);
+    thread::Builder::new().stack_size(STACK_SIZE).spawn(move || {
+        let _permit = permit;
+        Session::new(client, peer).run(|| shared.gateway());
+    })?;
+    Ok(())
+}
+
+fn canonical(address: SocketAddr) -> IpAddr {
+    address.ip().to_canonical()
+}
+
+impl Shared {
+    fn gateway(&self) -> Arc<Gateway> {
+        Arc::clone(&self.gateway.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// How many clients may be served at a time.
+struct Permits {
+    limit: usize,
+    taken: Mutex<usize>,
+    returned: Condvar,
+}
+
+impl Permits {
+    fn new(limit: usize) -> Self {
+        Self { limit, taken: Mutex::new(0), returned: Condvar::new() }
+    }
+}
+
+/// The right to serve one client; returned when dropped, also by a panic.
+struct Permit(Arc<Shared>);
+
+impl Permit {
+    fn wait(shared: &Arc<Shared>) -> Self {
+        let permits = &shared.permits;
+        let taken = permits.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = permits
+            .returned
+            .wait_while(taken, |taken| *taken >= permits.limit)
+            .unwrap_or_else(PoisonError::into_inner);
+        *taken = taken.saturating_add(1);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let permits = &self.0.permits;
+        let mut taken = permits.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        *taken = taken.saturating_sub(1);
+        permits.returned.notify_one();
+    }
+}

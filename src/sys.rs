@@ -1,0 +1,246 @@
+//! The only file that knows the operating system beyond std. Linux is what is promised and tested;
+//! another system is a port of this file.
+
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, sockopt};
+use rustix::pipe::{PipeFlags, SpliceFlags};
+
+/// Whether a connection that should be idle is: open, and nothing came. Any byte, an end or an
+/// error means that it is spoiled.
+pub fn is_quiet(stream: &TcpStream) -> bool {
+    let mut byte = [0_u8; 1];
+    let peeked = rustix::net::recv(stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    matches!(peeked, Err(Errno::AGAIN))
+}
+
+/// Sends what fits without waiting; `None` when nothing does.
+///
+/// # Errors
+/// When the connection is broken.
+pub fn send_now(stream: &TcpStream, bytes: &[u8]) -> io::Result<Option<usize>> {
+    would_block(rustix::net::send(stream, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL))
+}
+
+fn would_block<T>(result: Result<T, Errno>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What to wait for at a socket, and what came of it.
+pub struct Wait<'a> {
+    /// The socket.
+    pub stream: &'a TcpStream,
+    /// Wait until it can be read: bytes, an end, or an error.
+    pub read: bool,
+    /// Wait until it can be written.
+    pub write: bool,
+    /// Set by [`poll`]: one of the wishes is fulfilled, or the connection is broken.
+    pub ready: bool,
+}
+
+impl<'a> Wait<'a> {
+    /// Waits until there is something to read.
+    pub fn readable(stream: &'a TcpStream) -> Self {
+        Self { stream, read: true, write: false, ready: false }
+    }
+
+    /// Waits until something can be written.
+    pub fn writable(stream: &'a TcpStream) -> Self {
+        Self { stream, read: false, write: true, ready: false }
+    }
+}
+
+/// Waits until one of the sockets is ready. A socket without a wish is left out altogether: the
+/// kernel would report its hang-up over and over. `false` when the time ran out.
+///
+/// # Errors
+/// When the kernel cannot poll.
+pub fn poll(waits: &mut [Wait<'_>], timeout: Option<Duration>) -> io::Result<bool> {
+    let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(waits.len());
+    for wait in waits.iter().filter(|wait| wait.read || wait.write) {
+        let mut flags = PollFlags::empty();
+        flags.set(PollFlags::IN, wait.read);
+        flags.set(PollFlags::OUT, wait.write);
+        fds.push(PollFd::new(wait.stream, flags));
+    }
+    let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
+    let ready = loop {
+        match rustix::event::poll(&mut fds, timeout.as_ref()) {
+            // A signal starts the wait anew, longer than asked; nothing here is that exact.
+            Err(Errno::INTR) => {}
+            other => break other?,
+        }
+    };
+    let outcomes: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+    drop(fds);
+    let asked = waits.iter_mut().filter(|wait| wait.read || wait.write);
+    for (wait, outcome) in asked.zip(outcomes) {
+        wait.ready = outcome;
+    }
+    Ok(ready > 0)
+}
+
+/// A pipe to move bytes between two sockets without copying them.
+pub struct Pipe {
+    reader: OwnedFd,
+    writer: OwnedFd,
+    /// Bytes on their way.
+    pub held: usize,
+}
+
+impl Pipe {
+    /// What one splice moves at most: the kernel's default pipe size.
+    const CAPACITY: usize = 64 * 1024;
+
+    /// A new, empty pipe.
+    ///
+    /// # Errors
+    /// When there are no descriptors for it.
+    pub fn new() -> io::Result<Self> {
+        let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        Ok(Self { reader, writer, held: 0 })
+    }
+
+    /// Takes what has arrived at `from`; `None` when nothing has, `Some(0)` at its end.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub fn fill(&mut self, from: &TcpStream) -> io::Result<Option<usize>> {
+        let moved = splice(from.as_fd(), self.writer.as_fd(), Self::CAPACITY)?;
+        self.held = self.held.saturating_add(moved.unwrap_or(0));
+        Ok(moved)
+    }
+
+    /// Hands to `to` what it takes without waiting; `None` when that is nothing.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub fn drain(&mut self, to: &TcpStream) -> io::Result<Option<usize>> {
+        let moved = splice(self.reader.as_fd(), to.as_fd(), self.held)?;
+        self.held = self.held.saturating_sub(moved.unwrap_or(0));
+        Ok(moved)
+    }
+}
+
+fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, length: usize) -> io::Result<Option<usize>> {
+    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+    // The sockets are blocking ones: NONBLOCK alone speaks only for the pipe. A caller asks after
+    // poll said yes, so that a read does not wait; a write may, for a moment.
+    would_block(rustix::pipe::splice(from, None, to, None, length, flags))
+}
+
+/// Has the kernel find out about a peer that vanished: after a minute of silence it asks, three
+/// times in a minute.
+///
+/// # Errors
+/// When the socket is broken.
+pub fn set_keepalive(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(60))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(20))?;
+    sockopt::set_tcp_keepcnt(stream, 3)?;
+    Ok(())
+}
+
+/// Sets how many connections may wait to be accepted.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn set_backlog(listener: &TcpListener, backlog: i32) -> io::Result<()> {
+    Ok(rustix::net::listen(listener, backlog)?)
+}
+
+/// The name of this machine.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Raises the limit of open descriptors as far as allowed; returns it.
+pub fn raise_descriptor_limit() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    }
+}
+
+/// A terminal that does not show what is typed, until this is dropped.
+pub struct EchoOff(rustix::termios::Termios);
+
+impl EchoOff {
+    /// Switches the echo of standard input off.
+    ///
+    /// # Errors
+    /// When standard input is no terminal.
+    pub fn new() -> io::Result<Self> {
+        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+        let before = tcgetattr(io::stdin())?;
+        let mut quiet = before.clone();
+        quiet.local_modes.remove(LocalModes::ECHO);
+        quiet.local_modes.insert(LocalModes::ECHONL);
+        tcsetattr(io::stdin(), OptionalActions::Flush, &quiet)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for EchoOff {
+    fn drop(&mut self) {
+        use rustix::termios::{OptionalActions, tcsetattr};
+        if let Err(error) = tcsetattr(io::stdin(), OptionalActions::Now, &self.0) {
+            log::warn!("the terminal's echo cannot be switched on again: {error}");
+        }
+    }
+}
+
+/// The time, for messages: `2026-11-22T15:04:05Z`.
+pub fn utc_now() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    utc(since.as_secs())
+}
+
+/// Seconds since 1970 as a date of the Gregorian calendar. Years are counted from March, so that
+/// the leap day is the last of its year.
+fn utc(seconds: u64) -> String {
+    let (days, time) = (seconds / 86_400, seconds % 86_400);
+    // Days since 0000-03-01; 400 years have 146,097 days.
+    let days = days.saturating_add(719_468);
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day_of_month = day - (153 * month + 2) / 5 + 1;
+    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = era * 400 + year + carry;
+    let (hour, minute, second) = (time / 3_600, time / 60 % 60, time % 60);
+    format!("{year:04}-{month:02}-{day_of_month:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::utc;
+
+    #[test]
+    fn known_dates() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_767_225_599, "2025-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(utc(seconds), expected);
+        }
+    }
+}
