@@ -120,12 +120,11 @@ fn check(loaded: &Loaded, explained: bool) -> Result<(), String> {
 
 /// `--hash`: for the account of the configuration, where it names one.
 fn hash(args: &Args) -> Result<(), String> {
-    let account = load(args)?.config;
-    let domain = account.default_domain;
-    let user = match account.account {
-        Account::Known(credentials) => credentials.user,
-        Account::NeedsPassword { user, .. } => user,
-        Account::PerClient | Account::None => String::new(),
+    let config = load(args)?.config;
+    let (domain, user) = match config.account {
+        Account::Known(credentials) => (credentials.domain, credentials.user),
+        Account::NeedsPassword { domain, user } => (domain, user),
+        Account::PerClient | Account::None => (config.default_domain, String::new()),
     };
     let password = match args.password.clone() {
         Some(password) => password,

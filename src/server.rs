@@ -74,7 +74,10 @@ impl Server {
         let mut port = config.listen_port;
         let mut missing = None;
         for ip in &config.listen_addresses {
-            match listen(SocketAddr::new(*ip, port), config.backlog) {
+            let address = SocketAddr::new(*ip, port);
+            match sys::listen(address, config.backlog)
+                .map_err(|reason| BindError { address, reason })
+            {
                 Ok(listener) => {
                     // Where the kernel chooses the port, it chooses one for all addresses.
                     port = listener.local_addr().map_or(port, |address| address.port());
@@ -136,14 +139,6 @@ impl Stopper {
             drop(TcpStream::connect_timeout(address, Duration::from_secs(1)));
         }
     }
-}
-
-fn listen(address: SocketAddr, backlog: i32) -> Result<TcpListener, BindError> {
-    let bound = TcpListener::bind(address).and_then(|listener| {
-        sys::set_backlog(&listener, backlog)?;
-        Ok(listener)
-    });
-    bound.map_err(|reason| BindError { address, reason })
 }
 
 /// Names in FRIENDLY_IPS become addresses once, at start.

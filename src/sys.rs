@@ -2,13 +2,13 @@
 //! another system is a port of this file.
 
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use rustix::pipe::{PipeFlags, SpliceFlags};
 
 /// Whether a connection that should be idle is: open, and nothing came. Any byte, an end or an
@@ -151,12 +151,25 @@ pub fn set_keepalive(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets how many connections may wait to be accepted.
+/// A listener, with a backlog of so many connections that wait to be accepted. `::` takes no IPv4
+/// clients, so that it can stand beside `0.0.0.0`; a port of connections that are still winding
+/// down can be had.
 ///
 /// # Errors
-/// When the kernel refuses.
-pub fn set_backlog(listener: &TcpListener, backlog: i32) -> io::Result<()> {
-    Ok(rustix::net::listen(listener, backlog)?)
+/// When the address cannot be had.
+pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let (family, flags) = match address {
+        SocketAddr::V4(_) => (AddressFamily::INET, SocketFlags::CLOEXEC),
+        SocketAddr::V6(_) => (AddressFamily::INET6, SocketFlags::CLOEXEC),
+    };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, backlog)?;
+    Ok(socket.into())
 }
 
 /// The name of this machine.
