@@ -2,7 +2,7 @@
 //! return the head of the final response. The only place where a [`Handshake`] meets a [`Conn`].
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::auth::credentials::Credentials;
 use crate::auth::{Handshake, Verdict};
@@ -207,12 +207,11 @@ impl Exchange<'_> {
 
     /// The request on a connection of its own, with whatever handshake that takes.
     fn on_fresh(&self, body: &mut RequestBody<'_>) -> Result<Answer, Failure> {
-        let client = self.client();
-        let mut handshake = Handshake::new(client);
+        let mut handshake = Handshake::new(self.client()?);
         // `None`: the next leg dials.
         let mut conn = None;
         let mut leg = Leg::PLAIN;
-        if let (NextHop::Parent(parent), Some(_)) = (self.hop, client) {
+        if let (NextHop::Parent(parent), Some(_)) = (self.hop, self.account) {
             // The real request goes first to a parent that never challenged: an open one must not
             // deliver an empty POST. A body too long to be sent twice waits until the parent was
             // asked.
@@ -237,7 +236,7 @@ impl Exchange<'_> {
             };
             // Whether the connection stands at the beginning of a next request.
             let complete = !leg.with_body || body.is_sent();
-            match handshake.on_response(&response, moment()?) {
+            match handshake.on_response(&response) {
                 Verdict::Relay if leg.with_body || body.framing().is_empty() => {
                     let open = !matches!(self.hop, NextHop::Parent(p) if p.challenges());
                     return self.answer(line, response, open || handshake.is_settled());
@@ -407,16 +406,20 @@ impl Exchange<'_> {
         Ok(Answer { head, framing, upstream })
     }
 
-    /// Who answers challenges; nobody towards origins and without an account.
-    fn client(&self) -> Option<Client<'_>> {
-        let credentials = self.account?;
-        Some(Client {
+    /// Who answers challenges, and the only place where clock and dice enter; nobody without an
+    /// account.
+    fn client(&self) -> Result<Option<(Client<'_>, Moment)>, Failure> {
+        let Some(credentials) = self.account else { return Ok(None) };
+        let client = Client {
             dialect: self.gateway.config.dialect,
             domain: &credentials.domain,
             user: &credentials.user,
             workstation: &self.gateway.workstation,
             keys: &credentials.keys,
-        })
+        };
+        let client_challenge =
+            sys::random().map_err(|error| Failure::System(format!("no random bytes: {error}")))?;
+        Ok(Some((client, Moment { file_time: sys::file_time(), client_challenge })))
     }
 
     fn key(&self) -> Key {
@@ -447,15 +450,4 @@ pub fn connect(origin: &Authority) -> Result<Conn, Failure> {
     let stream = dial(origin, ORIGIN_CONNECT_TIMEOUT)
         .map_err(|error| Failure::Unreachable { is_parent: false, errors: vec![error] })?;
     Conn::new(stream).map_err(|error| Failure::System(error.to_string()))
-}
-
-/// The one place where clock and dice enter.
-fn moment() -> Result<Moment, Failure> {
-    /// FILETIME counts from 1601, the system from 1970: 11,644,473,600 seconds in between.
-    const EPOCH: u64 = 116_444_736_000_000_000;
-    let mut client_challenge = [0; 8];
-    getrandom::fill(&mut client_challenge).map_err(|error| Failure::System(error.to_string()))?;
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let ticks = u64::try_from(since.as_nanos() / 100).unwrap_or(0);
-    Ok(Moment { file_time: EPOCH.saturating_add(ticks), client_challenge })
 }

@@ -113,7 +113,7 @@ impl Session {
                 let replacements = &gateway.config.client_header;
                 forwarding::prepare_request(&mut head, &target, to_origin, framing, replacements);
                 send(gateway, &head, &mut body, &hop).map_err(|failure| {
-                    log_failure(&head, &failure);
+                    log_failure(&head.method, &target.encode(false, &head.method), &failure);
                     failure.reply(matches!(gateway.config.account, Account::PerClient))
                 })
             }
@@ -312,12 +312,12 @@ fn bad_head(error: HeadError) -> Reply {
     Reply::new(status, format!("The request cannot be read: {error}."))
 }
 
-fn log_failure(head: &RequestHead, failure: &Failure) {
+fn log_failure(method: &str, target: &str, failure: &Failure) {
     let level = match failure {
         Failure::ClientGone | Failure::BadBody(_) => log::Level::Debug,
         _ => log::Level::Warn,
     };
-    log::log!(level, "{} {}: {failure}", head.method, printable(&head.target));
+    log::log!(level, "{method} {}: {failure}", printable(target));
 }
 
 /// A target as it may stand in a log: one line, and nothing of a query, where secrets travel.

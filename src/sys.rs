@@ -216,6 +216,27 @@ impl Drop for EchoOff {
     }
 }
 
+/// Random bytes from the kernel, without a device file: there is none in an empty root.
+///
+/// # Errors
+/// When the kernel has none to give.
+pub fn random() -> io::Result<[u8; 8]> {
+    let mut bytes = [0; 8];
+    // So few bytes come whole or not at all.
+    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())? {
+        8 => Ok(bytes),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// The time as FILETIME (MS-DTYP 2.3.3): 100-nanosecond units since 1601-01-01.
+pub fn file_time() -> u64 {
+    /// From 1601 to 1970.
+    const EPOCH: u64 = 116_444_736_000_000_000;
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    EPOCH.saturating_add(u64::try_from(since.as_nanos() / 100).unwrap_or(0))
+}
+
 /// The time, for messages: `2026-11-22T15:04:05Z`.
 pub fn utc_now() -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -95,7 +95,7 @@ impl fmt::Display for Refusal {
 
 /// The authentication of one connection to a proxy.
 pub struct Handshake<'a> {
-    client: Option<Client<'a>>,
+    client: Option<(Client<'a>, Moment)>,
     state: State,
 }
 
@@ -109,14 +109,15 @@ enum State {
 }
 
 impl<'a> Handshake<'a> {
-    /// For a new connection; `None` when there is no account.
-    pub fn new(client: Option<Client<'a>>) -> Self {
+    /// For a new connection. The moment goes into the answer to a challenge: a handshake gives one.
+    /// `None` when there is no account.
+    pub fn new(client: Option<(Client<'a>, Moment)>) -> Self {
         Self { client, state: State::Fresh }
     }
 
     /// Begins without being asked: for a hop that is known to challenge. The field value to send.
     pub fn open(&mut self) -> Option<String> {
-        let negotiate = self.client?.negotiate();
+        let negotiate = self.client.as_ref()?.0.negotiate();
         let value = token("NTLM", &negotiate);
         self.state = State::Negotiated(negotiate);
         Some(value)
@@ -127,14 +128,14 @@ impl<'a> Handshake<'a> {
         matches!(self.state, State::Authenticated)
     }
 
-    /// Takes note of a response; `moment` goes into the answer to a challenge.
-    pub fn on_response(&mut self, head: &ResponseHead, moment: Moment) -> Verdict {
+    /// Takes note of a response.
+    pub fn on_response(&mut self, head: &ResponseHead) -> Verdict {
         if head.status != 407 {
             return Verdict::Relay;
         }
         let challenges = Challenge::list(&head.fields, "proxy-authenticate");
         let offered = challenges.iter().find(|challenge| challenge.is("NTLM"));
-        let client = match (&self.state, self.client) {
+        let (client, moment) = match (&self.state, self.client) {
             (State::Authenticated, _) => {
                 return Verdict::Refused(Refusal::Credentials);
             }
@@ -186,9 +187,9 @@ mod tests {
 
     const MOMENT: Moment = Moment { file_time: 0, client_challenge: [0xaa; 8] };
 
-    fn client(keys: &Keys) -> Option<Client<'_>> {
+    fn client(keys: &Keys) -> Option<(Client<'_>, Moment)> {
         let dialect = Dialect::Ntlmv2;
-        Some(Client { dialect, domain: "D", user: "u", workstation: "W", keys })
+        Some((Client { dialect, domain: "D", user: "u", workstation: "W", keys }, MOMENT))
     }
 
     fn keys() -> Keys {
@@ -200,21 +201,20 @@ mod tests {
         let keys = keys();
         let mut handshake = Handshake::new(client(&keys));
         let bare = response(407, &["Negotiate", "Basic realm=\"a, b\", ntlm"]);
-        let Verdict::Answer { value, last: false } = handshake.on_response(&bare, MOMENT) else {
+        let Verdict::Answer { value, last: false } = handshake.on_response(&bare) else {
             panic!("no NEGOTIATE");
         };
         assert!(value.starts_with("NTLM TlRMTVNTUAAB"));
         assert!(!handshake.is_settled());
         let challenged = response(407, &["Negotiate", CHALLENGE]);
-        let Verdict::Answer { value, last: true } = handshake.on_response(&challenged, MOMENT)
-        else {
+        let Verdict::Answer { value, last: true } = handshake.on_response(&challenged) else {
             panic!("no AUTHENTICATE");
         };
         assert!(value.starts_with("NTLM TlRMTVNTUAAD"));
         assert!(handshake.is_settled());
-        assert_eq!(handshake.on_response(&response(200, &[]), MOMENT), Verdict::Relay);
+        assert_eq!(handshake.on_response(&response(200, &[])), Verdict::Relay);
         let refused = Verdict::Refused(Refusal::Credentials);
-        assert_eq!(handshake.on_response(&bare, MOMENT), refused);
+        assert_eq!(handshake.on_response(&bare), refused);
     }
 
     #[test]
@@ -225,7 +225,7 @@ mod tests {
             if opened {
                 handshake.open().unwrap();
             }
-            match handshake.on_response(&response(407, lines), MOMENT) {
+            match handshake.on_response(&response(407, lines)) {
                 Verdict::Refused(refusal) => refusal,
                 other => panic!("{other:?}"),
             }
@@ -238,7 +238,7 @@ mod tests {
         assert!(matches!(refused(&["NTLM TlRM"], true), Refusal::Ntlm(_)));
         let mut nobody = Handshake::new(None);
         assert_eq!(
-            nobody.on_response(&response(407, &["NTLM"]), MOMENT),
+            nobody.on_response(&response(407, &["NTLM"])),
             Verdict::Refused(Refusal::NoAccount)
         );
     }
