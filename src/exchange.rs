@@ -9,6 +9,7 @@ use crate::auth::{Handshake, Verdict};
 use crate::config::{Account, Config};
 use crate::conn::{Conn, ReadError};
 use crate::failure::{Failure, HopName};
+use crate::guard::{Attempt, Guard};
 use crate::http::forwarding;
 use crate::http::framing::{BodyFraming, BodyScanner};
 use crate::http::head::{RequestHead, ResponseHead};
@@ -36,6 +37,8 @@ pub struct Gateway {
     pub parents: Parents,
     /// Idle connections.
     pub pool: Pool,
+    /// Which credentials may be sent.
+    guard: Guard,
     /// Workstation in AUTHENTICATE messages.
     workstation: String,
 }
@@ -53,8 +56,9 @@ impl Gateway {
             .clone()
             .unwrap_or_else(|| sys::host_name().split('.').next().unwrap_or_default().to_owned());
         let parents = Parents::new(&config.parents, config.parent_timeout);
+        let guard = Guard::new(config.rejected_retry);
         let workstation = name.to_uppercase();
-        Self { config, account, parents, pool: Pool::default(), workstation }
+        Self { config, account, parents, pool: Pool::default(), guard, workstation }
     }
 }
 
@@ -211,6 +215,7 @@ impl Exchange<'_> {
         // `None`: the next leg dials.
         let mut conn = None;
         let mut leg = Leg::PLAIN;
+        let mut attempt: Option<Attempt<'_>> = None;
         if let (NextHop::Parent(parent), Some(_)) = (self.hop, self.account) {
             // The real request goes first to a parent that never challenged: an open one must not
             // deliver an empty POST. A body too long to be sent twice waits until the parent was
@@ -234,6 +239,11 @@ impl Exchange<'_> {
                 Err(Failure::Closed(..)) if reused && !leg.with_body => continue,
                 other => other?,
             };
+            // An error of the parent's says nothing about the credentials.
+            let decided = !matches!(response.status, 407 | 500..);
+            if let Some(attempt) = attempt.take_if(|_| decided) {
+                attempt.accepted();
+            }
             // Whether the connection stands at the beginning of a next request.
             let complete = !leg.with_body || body.is_sent();
             match handshake.on_response(&response) {
@@ -258,10 +268,15 @@ impl Exchange<'_> {
                     if leg.with_body {
                         body.rewind().map_err(|_| Failure::NotRepeatable(self.name.clone()))?;
                     }
+                    if let (true, Some(account)) = (last, self.account) {
+                        let resting = |resting| Failure::Resting(self.name.clone(), resting);
+                        attempt = Some(self.gateway.guard.attempt(account).map_err(resting)?);
+                    }
                     leg = Leg { field: Some(value), with_body: last };
                 }
                 Verdict::Refused(refusal) => {
-                    return Err(Failure::Refused(self.name.clone(), refusal));
+                    let rest = attempt.take().map_or(Duration::ZERO, Attempt::refused);
+                    return Err(Failure::Refused(self.name.clone(), refusal, rest));
                 }
             }
         }

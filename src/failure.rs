@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::auth::Refusal;
+use crate::guard::Resting;
 use crate::http::framing::FramingError;
 use crate::http::reply::Reply;
 use crate::http::target::Authority;
@@ -12,6 +13,10 @@ use crate::parents::DialError;
 
 /// The realm of every Basic challenge of ours: one, so that a browser asks once.
 const BASIC_CHALLENGE: &str = "Basic realm=\"ntlmaps\", charset=\"UTF-8\"";
+
+/// Where to look when an account is refused.
+const CONFIGURED_ACCOUNT: &str = "USER, PASSWORD and NT_DOMAIN in ntlmaps.cfg";
+const OWN_ACCOUNT: &str = "the proxy user name and password that your program sends";
 
 /// The next hop, as it is spoken of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +54,10 @@ pub enum Failure {
     Silent(HopName, Duration),
     /// What came is no response that can be passed on.
     BadResponse(HopName, String),
-    /// The parent demands a login that did not succeed.
-    Refused(HopName, Refusal),
+    /// The parent demands a login that did not succeed; the credentials rest for so long now.
+    Refused(HopName, Refusal, Duration),
+    /// The parent demands a login, and the credentials rest since it was refused.
+    Resting(HopName, Resting),
     /// The body was used up before the parent demanded a login.
     NotRepeatable(HopName),
     /// The system denied something that it always grants.
@@ -67,15 +74,19 @@ impl Failure {
             Self::Unreachable { errors, .. } if errors.iter().any(DialError::timed_out) => 504,
             Self::Unreachable { .. } | Self::Closed(..) | Self::BadResponse(..) => 502,
             Self::Silent(..) => 504,
-            Self::Refused(_, refusal) => match refusal {
+            Self::Refused(_, refusal, _) => match refusal {
                 Refusal::NoChallenge | Refusal::NotBase64 | Refusal::Ntlm(_) => 502,
                 _ => 407,
             },
+            Self::Resting(..) => 407,
             Self::NotRepeatable(_) | Self::System(_) => 503,
         };
-        let reply = Reply::new(status, self.to_string());
+        let account = if own_account { OWN_ACCOUNT } else { CONFIGURED_ACCOUNT };
+        let reply = Reply::new(status, Words { failure: self, account }.to_string());
         match self {
-            Self::Refused(_, Refusal::Credentials) if own_account => Some(challenging(reply)),
+            Self::Refused(_, Refusal::Credentials, _) | Self::Resting(..) if own_account => {
+                Some(challenging(reply))
+            }
             _ => Some(reply),
         }
     }
@@ -97,10 +108,22 @@ fn challenging(reply: Reply) -> Reply {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ClientGone => f.write_str("the client went away"),
-            Self::BadBody(error) => write!(f, "The request cannot be read: {error}."),
-            Self::Unreachable { is_parent, errors } => {
+        Words { failure: self, account: CONFIGURED_ACCOUNT }.fmt(f)
+    }
+}
+
+/// A failure in words; `account` is where the account comes from.
+struct Words<'a> {
+    failure: &'a Failure,
+    account: &'a str,
+}
+
+impl fmt::Display for Words<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.failure {
+            Failure::ClientGone => f.write_str("the client went away"),
+            Failure::BadBody(error) => write!(f, "The request cannot be read: {error}."),
+            Failure::Unreachable { is_parent, errors } => {
                 let role = if *is_parent { "Parent proxy" } else { "Server" };
                 for error in errors {
                     writeln!(f, "{role}: {error}.")?;
@@ -111,42 +134,71 @@ impl fmt::Display for Failure {
                     "Check the name in the URL. (PARENT_PROXY is blank or bypassed for this host.)"
                 })
             }
-            Self::Closed(hop, reason) => {
+            Failure::Closed(hop, reason) => {
                 write!(f, "The {hop} closed the connection without an answer{reason}.")
             }
-            Self::Silent(hop, waited) => {
+            Failure::Silent(hop, waited) => {
                 write!(
                     f,
                     "The {hop} accepted the connection and gave no answer for {} s.",
                     waited.as_secs()
                 )
             }
-            Self::BadResponse(hop, what) => {
+            Failure::BadResponse(hop, what) => {
                 write!(f, "The {hop} sent a response that cannot be passed on: {what}.")
             }
-            Self::Refused(hop, refusal) => {
-                write!(f, "The {hop} refused: {refusal}.{}", advice(refusal))
+            Failure::Refused(hop, refusal, rest) => {
+                write!(f, "The {hop} refused: {refusal}.")?;
+                match refusal {
+                    Refusal::Credentials => write!(
+                        f,
+                        " Check {}. If they are right, NTLM_DIALECT or NT_HOSTNAME may be what the \
+                         domain does not accept.",
+                        self.account
+                    )?,
+                    Refusal::Schemes(_) => {
+                        f.write_str(" ntlmaps answers NTLM; see AUTH in ntlmaps.cfg.")?;
+                    }
+                    Refusal::NoAccount => f.write_str(" Set USER and PASSWORD in ntlmaps.cfg.")?,
+                    Refusal::NoChallenge | Refusal::NotBase64 | Refusal::Ntlm(_) => {}
+                }
+                match *rest {
+                    Duration::ZERO => Ok(()),
+                    rest => write!(
+                        f,
+                        " To keep the account from being locked, the same credentials are not sent \
+                         again for {}.",
+                        Span(rest)
+                    ),
+                }
             }
-            Self::NotRepeatable(hop) => write!(
+            Failure::Resting(hop, Resting { refused, left }) => write!(
+                f,
+                "The {hop} refused these credentials {} ago. To keep the account from being locked \
+                 they are not sent again for {}, or until ntlmaps is started anew. Check {}.",
+                Span(*refused),
+                Span(*left),
+                self.account
+            ),
+            Failure::NotRepeatable(hop) => write!(
                 f,
                 "The {hop} demanded a login after part of the request's body was used up. Send the \
                  request again: now the login comes first."
             ),
-            Self::System(what) => write!(f, "This machine refused: {what}."),
+            Failure::System(what) => write!(f, "This machine refused: {what}."),
         }
     }
 }
 
-/// Which lines to look at.
-fn advice(refusal: &Refusal) -> &'static str {
-    match refusal {
-        Refusal::Credentials => {
-            " Check USER, PASSWORD and NT_DOMAIN in ntlmaps.cfg; a wrong password sent repeatedly \
-             locks the account. If they are right, NTLM_DIALECT or NT_HOSTNAME may be what the \
-             domain does not accept."
+/// A time in words, rounded up: nobody who waits as told comes too early.
+struct Span(Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs().saturating_add(u64::from(self.0.subsec_nanos() > 0));
+        match seconds {
+            0..=120 => write!(f, "{seconds} s"),
+            _ => write!(f, "{} min", seconds.div_ceil(60)),
         }
-        Refusal::Schemes(_) => " ntlmaps answers NTLM; see AUTH in ntlmaps.cfg.",
-        Refusal::NoAccount => " Set USER and PASSWORD in ntlmaps.cfg.",
-        Refusal::NoChallenge | Refusal::NotBase64 | Refusal::Ntlm(_) => "",
     }
 }

@@ -37,6 +37,7 @@
 //! - [`sys`]: the only file that knows the operating system beyond std.
 //! - [`conn`]: a socket, the bytes read ahead of it, deadlines.
 //! - [`parents`], [`pool`]: where connections come from. *Never* know what is said on them.
+//! - [`guard`]: which credentials may be sent now. *Never* knows what they are for.
 //! - [`request_body`]: the body on its way up. *Never* holds more than its beginning.
 //! - [`exchange`]: one request, one next hop; the only place where a handshake meets a connection.
 //!   *Never* speaks to the client but to pull its body and pass on interim responses.
@@ -65,6 +66,7 @@ pub mod config;
 pub mod conn;
 pub mod exchange;
 pub mod failure;
+pub mod guard;
 pub mod http;
 pub mod ntlm;
 pub mod parents;

@@ -314,7 +314,8 @@ fn bad_head(error: HeadError) -> Reply {
 
 fn log_failure(method: &str, target: &str, failure: &Failure) {
     let level = match failure {
-        Failure::ClientGone | Failure::BadBody(_) => log::Level::Debug,
+        // A refusal was told when it came.
+        Failure::ClientGone | Failure::BadBody(_) | Failure::Resting(..) => log::Level::Debug,
         _ => log::Level::Warn,
     };
     log::log!(level, "{method} {}: {failure}", printable(target));

@@ -1,0 +1,291 @@
+//! The lockout guard: which credentials were refused, and which are being tried. Three refusals
+//! lock a Windows account; here nobody's are sent twice without a reason.
+//!
+//! - Credentials that never worked are tried by one connection at a time; the others wait for its
+//!   outcome. Refused, they rest for `REJECTED_RETRY`, and twice as long each time they are refused
+//!   again: a domain that counts for half an hour then never counts to three.
+//! - Credentials that worked go out freely. When they are refused, one more try follows at once,
+//!   others soon after: a domain controller that is away looks the same, and a domain does not
+//!   count a password that was right until lately.
+//!
+//! Knows no socket and no HTTP.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::auth::credentials::Credentials;
+
+/// A refusal comes at once, an answer of the origin may take long: a try that was not refused for
+/// so long lets the next one go.
+const TRIAL_PATIENCE: Duration = Duration::from_secs(5);
+/// How long credentials rest that worked before, after each refusal in a row.
+const REST_OF_PROVEN: [Duration; 3] =
+    [Duration::ZERO, Duration::from_secs(10), Duration::from_secs(60)];
+/// How many times the rest of others doubles at most.
+const MAX_DOUBLINGS: u32 = 4;
+/// How many credentials are remembered.
+const MAX_ENTRIES: usize = 4096;
+
+/// What is known of all credentials that were tried.
+pub struct Guard {
+    /// `None`: no guard.
+    retry: Option<Duration>,
+    /// Least recently tried first.
+    entries: Mutex<Vec<Entry>>,
+    decided: Condvar,
+}
+
+struct Entry {
+    credentials: Arc<Credentials>,
+    /// They worked once.
+    proven: bool,
+    /// Refusals since they worked last.
+    refusals: u32,
+    /// When the last refusal was, and until when they rest.
+    rest: Option<(Instant, Instant)>,
+    /// Since when one connection tries them alone.
+    trial: Option<Instant>,
+}
+
+/// Credentials are resting: they are not to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resting {
+    /// How long ago they were refused.
+    pub refused: Duration,
+    /// How long they still rest.
+    pub left: Duration,
+}
+
+/// The permission to send credentials once. Dropped without an outcome, it says nothing about them.
+pub struct Attempt<'a> {
+    guard: &'a Guard,
+    credentials: Arc<Credentials>,
+    /// They are tried alone, since then.
+    trial: Option<Instant>,
+}
+
+impl Guard {
+    /// Refused credentials rest for `retry`; `None`: everything is always sent.
+    pub fn new(retry: Option<Duration>) -> Self {
+        Self { retry, entries: Mutex::default(), decided: Condvar::new() }
+    }
+
+    /// Asks whether credentials may be sent now; waits while others try the same.
+    ///
+    /// # Errors
+    /// [`Resting`], when they were refused.
+    pub fn attempt(&self, credentials: &Arc<Credentials>) -> Result<Attempt<'_>, Resting> {
+        let attempt = |trial| Attempt { guard: self, credentials: Arc::clone(credentials), trial };
+        if self.retry.is_none() {
+            return Ok(attempt(None));
+        }
+        let mut entries = self.lock();
+        loop {
+            let admission =
+                Self::update(&mut entries, credentials, |entry| entry.admit(Instant::now()))?;
+            match admission {
+                Admission::Free => return Ok(attempt(None)),
+                Admission::Trial(since) => return Ok(attempt(Some(since))),
+                Admission::Wait(patience) => {
+                    let waited = self.decided.wait_timeout(entries, patience);
+                    entries = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the entry of these credentials and moves it to the end.
+    fn update<R>(
+        entries: &mut Vec<Entry>,
+        credentials: &Arc<Credentials>,
+        change: impl FnOnce(&mut Entry) -> R,
+    ) -> R {
+        let mut entry = match entries.iter().position(|entry| entry.credentials == *credentials) {
+            Some(at) => entries.remove(at),
+            None => Entry {
+                credentials: Arc::clone(credentials),
+                proven: false,
+                refusals: 0,
+                rest: None,
+                trial: None,
+            },
+        };
+        let result = change(&mut entry);
+        if entries.len() >= MAX_ENTRIES {
+            entries.remove(0);
+        }
+        entries.push(entry);
+        result
+    }
+}
+
+impl Entry {
+    /// What an attempt may do now.
+    fn admit(&mut self, now: Instant) -> Result<Admission, Resting> {
+        if let Some((refused, until)) = self.rest.filter(|(_, until)| *until > now) {
+            let refused = now.saturating_duration_since(refused);
+            return Err(Resting { refused, left: until.saturating_duration_since(now) });
+        }
+        if self.proven && self.refusals == 0 {
+            return Ok(Admission::Free);
+        }
+        let trying = self.trial.map(|since| now.saturating_duration_since(since));
+        match trying.map_or(Duration::ZERO, |spent| TRIAL_PATIENCE.saturating_sub(spent)) {
+            Duration::ZERO => {
+                self.trial = Some(now);
+                Ok(Admission::Trial(now))
+            }
+            patience => Ok(Admission::Wait(patience)),
+        }
+    }
+
+    /// Takes note of a refusal. How long they rest now.
+    fn refuse(&mut self, trial: bool, retry: Duration, now: Instant) -> Duration {
+        // Those that went out together while they were proven are refused together: once.
+        if trial || self.refusals == 0 {
+            self.refusals = self.refusals.saturating_add(1);
+        }
+        let before = self.refusals.saturating_sub(1);
+        let rest = if self.proven {
+            let early =
+                REST_OF_PROVEN.into_iter().nth(usize::try_from(before).unwrap_or(usize::MAX));
+            early.unwrap_or(retry).min(retry)
+        } else {
+            retry.saturating_mul(2_u32.saturating_pow(before.min(MAX_DOUBLINGS)))
+        };
+        self.rest = now.checked_add(rest).map(|until| (now, until));
+        rest
+    }
+}
+
+enum Admission {
+    Free,
+    Trial(Instant),
+    Wait(Duration),
+}
+
+impl Attempt<'_> {
+    /// They were accepted.
+    pub fn accepted(self) {
+        Guard::update(&mut self.guard.lock(), &self.credentials, |entry| {
+            entry.proven = true;
+            entry.refusals = 0;
+            entry.rest = None;
+        });
+    }
+
+    /// They were refused. How long they rest now.
+    pub fn refused(self) -> Duration {
+        let Some(retry) = self.guard.retry else { return Duration::ZERO };
+        Guard::update(&mut self.guard.lock(), &self.credentials, |entry| {
+            entry.refuse(self.trial.is_some(), retry, Instant::now())
+        })
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if self.trial.is_none() {
+            return;
+        }
+        Guard::update(&mut self.guard.lock(), &self.credentials, |entry| {
+            // Another one may have taken over from a try that took too long.
+            if entry.trial == self.trial {
+                entry.trial = None;
+            }
+        });
+        self.guard.decided.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::*;
+    use crate::auth::credentials::Secret;
+
+    const RETRY: Duration = Duration::from_secs(900);
+
+    fn account(password: &str) -> Arc<Credentials> {
+        let secret = Secret::new(password);
+        Arc::new(Credentials::from_password("D".into(), "ann".into(), &secret))
+    }
+
+    #[test]
+    fn refused_credentials_rest_longer_each_time_and_others_do_not() {
+        let guard = Guard::new(Some(RETRY));
+        let (wrong, right) = (account("wrong"), account("right"));
+        assert_eq!(guard.attempt(&wrong).unwrap().refused(), RETRY);
+        let resting = guard.attempt(&wrong).err().unwrap();
+        assert!(resting.left <= RETRY && resting.left > RETRY / 2);
+        guard.attempt(&right).unwrap().accepted();
+        assert!(guard.attempt(&wrong).is_err());
+        Guard::update(&mut guard.lock(), &wrong, |entry| entry.rest = None);
+        assert_eq!(guard.attempt(&wrong).unwrap().refused(), RETRY * 2);
+    }
+
+    #[test]
+    fn proven_credentials_are_not_held_back_by_an_odd_refusal() {
+        let guard = Guard::new(Some(RETRY));
+        let account = account("right");
+        guard.attempt(&account).unwrap().accepted();
+        let together = [guard.attempt(&account).unwrap(), guard.attempt(&account).unwrap()];
+        for attempt in together {
+            assert_eq!(attempt.refused(), Duration::ZERO);
+        }
+        assert_eq!(guard.attempt(&account).unwrap().refused(), Duration::from_secs(10));
+        assert!(guard.attempt(&account).is_err());
+        Guard::update(&mut guard.lock(), &account, |entry| entry.rest = None);
+        guard.attempt(&account).unwrap().accepted();
+        assert_eq!(guard.attempt(&account).unwrap().refused(), Duration::ZERO);
+    }
+
+    #[test]
+    fn many_at_once_try_once() {
+        for works in [false, true] {
+            let guard = Guard::new(Some(RETRY));
+            let account = account("any");
+            let tries = AtomicUsize::new(0);
+            let first = guard.attempt(&account).unwrap();
+            thread::scope(|scope| {
+                for _ in 0..20 {
+                    scope.spawn(|| match guard.attempt(&account) {
+                        Ok(attempt) => {
+                            tries.fetch_add(1, Ordering::SeqCst);
+                            attempt.accepted();
+                        }
+                        Err(_) => assert!(!works),
+                    });
+                }
+                if works {
+                    first.accepted();
+                } else {
+                    first.refused();
+                }
+            });
+            assert_eq!(tries.into_inner(), if works { 20 } else { 0 });
+        }
+    }
+
+    #[test]
+    fn an_attempt_without_an_outcome_says_nothing() {
+        let guard = Guard::new(Some(RETRY));
+        let account = account("any");
+        drop(guard.attempt(&account).unwrap());
+        assert!(guard.attempt(&account).is_ok());
+    }
+
+    #[test]
+    fn no_guard_holds_nothing_back() {
+        let guard = Guard::new(None);
+        let account = account("any");
+        assert_eq!(guard.attempt(&account).unwrap().refused(), Duration::ZERO);
+        assert!(guard.attempt(&account).is_ok());
+    }
+}
