@@ -206,7 +206,7 @@ impl Exchange<'_> {
             log::debug!("the {} forgot a login", self.name);
             return Ok(None);
         }
-        self.answer(conn, response, true).map(Some)
+        self.answer(conn, response, body, true).map(Some)
     }
 
     /// The request on a connection of its own, with whatever handshake that takes.
@@ -244,12 +244,13 @@ impl Exchange<'_> {
             if let Some(attempt) = attempt.take_if(|_| decided) {
                 attempt.accepted();
             }
-            // Whether the connection stands at the beginning of a next request.
-            let complete = !leg.with_body || body.is_sent();
+            // Whether the connection stands at the beginning of a next request. Not behind a body:
+            // Squid stops reading one that it refused, and looks as if it went on.
+            let complete = !leg.with_body || body.framing().is_empty();
             match handshake.on_response(&response) {
                 Verdict::Relay if leg.with_body || body.framing().is_empty() => {
                     let open = !matches!(self.hop, NextHop::Parent(p) if p.challenges());
-                    return self.answer(line, response, open || handshake.is_settled());
+                    return self.answer(line, response, body, open || handshake.is_settled());
                 }
                 // A place that needs no login: the bodyless leg was taken for the request.
                 Verdict::Relay => {
@@ -408,6 +409,7 @@ impl Exchange<'_> {
         &self,
         conn: Conn,
         head: ResponseHead,
+        body: &RequestBody<'_>,
         authenticated: bool,
     ) -> Result<Answer, Failure> {
         let framing = BodyFraming::of_response(&self.head.method, &head)
@@ -415,6 +417,9 @@ impl Exchange<'_> {
         let reusable = authenticated
             && framing != BodyFraming::UntilClose
             && self.persists(&head)
+            // A next hop that answers early, or refuses a long body, may never read the rest of it.
+            && body.is_sent()
+            && !(head.status >= 400 && body.is_long())
             // Two framings in one response: whoever reads the other one sees another end.
             && !(framing == BodyFraming::Chunked && head.fields.contains("content-length"));
         let upstream = Upstream { conn, key: self.key(), reusable, hop: self.name.clone() };

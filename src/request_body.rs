@@ -13,6 +13,9 @@ use crate::sys::{self, Wait};
 /// How much of a body is kept, in bytes.
 const MAX_KEPT: usize = 1024 * 1024;
 
+/// See [`RequestBody::is_long`].
+const LONG: u64 = 32 * 1024;
+
 /// A body nobody wants is read away up to this many bytes, and for so long at a time.
 const MAX_DISCARD: u64 = 64 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,6 +27,8 @@ pub struct RequestBody<'c> {
     version: Version,
     framing: BodyFraming,
     scanner: BodyScanner,
+    /// Bytes taken from the client.
+    taken: u64,
     /// The beginning, when it may have to be repeated.
     kept: Vec<u8>,
     keeping: bool,
@@ -50,6 +55,7 @@ impl<'c> RequestBody<'c> {
             version: Version::Http11,
             framing: BodyFraming::None,
             scanner: BodyScanner::new(BodyFraming::None),
+            taken: 0,
             kept: Vec::new(),
             keeping: false,
             lost: false,
@@ -102,6 +108,12 @@ impl<'c> RequestBody<'c> {
         self.scanner.is_done()
     }
 
+    /// Whether it is longer than what a next hop is sure to read when it refuses the request: Squid
+    /// reads 60 KB.
+    pub fn is_long(&self) -> bool {
+        self.taken > LONG
+    }
+
     /// Sends `head` and the body, until all is sent or the next hop has something to say: a
     /// response, an interim one, or its end. Reading from it tells which.
     ///
@@ -151,6 +163,7 @@ impl<'c> RequestBody<'c> {
         let count = self.scanner.scan(ahead).map_err(Failure::BadBody)?;
         let taken = ahead.get(..count).unwrap_or_default();
         self.pending.extend_from_slice(taken);
+        self.taken = self.taken.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
         if count > 0 && !self.lost {
             if self.keeping && self.kept.len().saturating_add(count) <= MAX_KEPT {
                 self.kept.extend_from_slice(taken);
