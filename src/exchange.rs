@@ -5,20 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::credentials::Credentials;
-use crate::auth::{Handshake, Verdict};
-use crate::config::{Account, Config};
+use crate::auth::{self, Handshake, Refusal, Side, Verdict};
 use crate::conn::{Conn, ReadError};
 use crate::failure::{Failure, HopName};
-use crate::guard::{Attempt, Guard};
+use crate::gateway::Gateway;
+use crate::guard::Attempt;
 use crate::http::forwarding;
 use crate::http::framing::{BodyFraming, BodyScanner};
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::target::Authority;
-use crate::ntlm::{Client, Moment};
-use crate::parents::{ORIGIN_CONNECT_TIMEOUT, Parent, Parents, dial};
-use crate::pool::{Key, Pool};
+use crate::parents::{ORIGIN_CONNECT_TIMEOUT, Parent, dial};
+use crate::pool::{Key, Pool, Private};
 use crate::request_body::RequestBody;
-use crate::sys;
 
 /// How long the answer to a complete request may take. A parent gives up on its origin earlier.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
@@ -26,41 +24,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Up to so many bytes of a response that nobody wants are read to keep its connection.
 const MAX_DRAIN: usize = 256 * 1024;
-
-/// What all exchanges share. A reload replaces it as a whole.
-pub struct Gateway {
-    /// What holds.
-    pub config: Config,
-    /// The account of the configuration.
-    pub account: Option<Arc<Credentials>>,
-    /// The parents and their health.
-    pub parents: Parents,
-    /// Idle connections.
-    pub pool: Pool,
-    /// Which credentials may be sent.
-    guard: Guard,
-    /// Workstation in AUTHENTICATE messages.
-    workstation: String,
-}
-
-impl Gateway {
-    /// Everything begins afresh: no connection, no knowledge of any parent.
-    pub fn new(config: Config) -> Self {
-        let account = match &config.account {
-            Account::Known(credentials) => Some(Arc::new(credentials.clone())),
-            _ => None,
-        };
-        // A NetBIOS name: no domain behind it, upper-case.
-        let name = config
-            .workstation
-            .clone()
-            .unwrap_or_else(|| sys::host_name().split('.').next().unwrap_or_default().to_owned());
-        let parents = Parents::new(&config.parents, config.parent_timeout);
-        let guard = Guard::new(config.rejected_retry);
-        let workstation = name.to_uppercase();
-        Self { config, account, parents, pool: Pool::default(), guard, workstation }
-    }
-}
 
 /// Who answers a request.
 #[derive(Clone, Copy)]
@@ -109,19 +72,28 @@ impl Upstream {
     }
 }
 
+/// A request as it goes on.
+pub struct Outgoing<'a> {
+    /// Its head, prepared for the next hop.
+    pub head: &'a RequestHead,
+    /// As whom a login is answered.
+    pub account: Option<&'a Arc<Credentials>>,
+    /// The connection is for this client alone.
+    pub private: Option<Private>,
+}
+
 /// Sends a request through the parents, the first that can be reached.
 ///
 /// # Errors
 /// [`Failure`], when no final response came.
 pub fn through_parent(
     gateway: &Gateway,
-    head: &RequestHead,
+    request: &Outgoing<'_>,
     body: &mut RequestBody<'_>,
-    account: Option<&Arc<Credentials>>,
 ) -> Result<Answer, Failure> {
     let mut errors = Vec::new();
     for parent in gateway.parents.order() {
-        match exchange(gateway, NextHop::Parent(parent), head, body, account) {
+        match exchange(gateway, NextHop::Parent(parent), request, body) {
             Err(Failure::Unreachable { errors: mut reasons, .. }) => errors.append(&mut reasons),
             other => return other,
         }
@@ -136,25 +108,34 @@ pub fn through_parent(
 pub fn to_origin(
     gateway: &Gateway,
     origin: &Authority,
-    head: &RequestHead,
+    request: &Outgoing<'_>,
     body: &mut RequestBody<'_>,
 ) -> Result<Answer, Failure> {
-    exchange(gateway, NextHop::Origin(origin), head, body, None)
+    exchange(gateway, NextHop::Origin(origin), request, body)
 }
 
 fn exchange(
     gateway: &Gateway,
     hop: NextHop<'_>,
-    head: &RequestHead,
+    request: &Outgoing<'_>,
     body: &mut RequestBody<'_>,
-    account: Option<&Arc<Credentials>>,
 ) -> Result<Answer, Failure> {
-    let name = HopName {
-        authority: hop.authority().clone(),
-        is_parent: matches!(hop, NextHop::Parent(_)),
+    let is_parent = matches!(hop, NextHop::Parent(_));
+    let next_hop = hop.authority().clone();
+    let exchange = Exchange {
+        gateway,
+        hop,
+        side: if is_parent { Side::Proxy } else { Side::Origin },
+        name: HopName { authority: next_hop.clone(), is_parent },
+        head: request.head,
+        key: Key {
+            next_hop,
+            is_parent,
+            credentials: request.account.cloned(),
+            private: request.private.clone(),
+        },
     };
-    let exchange = Exchange { gateway, hop, name, head, account };
-    if let Some(conn) = gateway.pool.take(&exchange.key()) {
+    if let Some(conn) = gateway.pool.take(&exchange.key) {
         if let Some(answer) = exchange.on_pooled(conn, body)? {
             return Ok(answer);
         }
@@ -167,80 +148,92 @@ fn exchange(
 struct Exchange<'a> {
     gateway: &'a Gateway,
     hop: NextHop<'a>,
+    side: Side,
     name: HopName,
     head: &'a RequestHead,
-    account: Option<&'a Arc<Credentials>>,
+    key: Key,
 }
 
 /// One request of a handshake.
 struct Leg {
-    /// The value of Proxy-Authorization.
+    /// The value of the credentials field.
     field: Option<String>,
     /// Whether the body goes along; without it, the answer can only be a challenge.
     with_body: bool,
+    /// Whether it carries the credentials themselves.
+    last: bool,
 }
 
 impl Leg {
-    const PLAIN: Self = Self { field: None, with_body: true };
+    const PLAIN: Self = Self { field: None, with_body: true, last: false };
+
+    fn of(reply: auth::Reply) -> Self {
+        Self { field: Some(reply.value), with_body: reply.last, last: reply.last }
+    }
 }
 
-impl Exchange<'_> {
+impl<'a> Exchange<'a> {
     /// The request on a connection that served others before. `None` when a fresh one may do
     /// better: nothing came back and the request may be repeated (RFC 9110 section 9.2.2), or the
-    /// login of the connection is forgotten.
+    /// login is forgotten.
     fn on_pooled(
         &self,
         mut conn: Conn,
         body: &mut RequestBody<'_>,
     ) -> Result<Option<Answer>, Failure> {
+        let field = self.gateway.standings.answer(&self.key, self.head);
+        if field.is_some() && !body.is_repeatable() {
+            // A nonce may turn out to be stale; this body could not be sent again then.
+            return Ok(None);
+        }
+        let leg = Leg { field, ..Leg::PLAIN };
         body.keep();
-        let response = match self.leg(&mut conn, &Leg::PLAIN, body) {
+        let response = match self.leg(&mut conn, &leg, body) {
             Err(Failure::Closed(..)) if self.head.is_idempotent() => {
                 log::debug!("the {} had closed an idle connection", self.name);
                 return Ok(None);
             }
             other => other?,
         };
-        // Without an account there is nothing better to try: the 407 is the answer.
-        if response.status == 407 && self.account.is_some() {
-            log::debug!("the {} forgot a login", self.name);
+        // Without an account there is nothing better to try: the demand is the answer.
+        if response.status == self.side.status() && self.key.credentials.is_some() {
+            log::debug!("the {} asks for a login again", self.name);
+            self.gateway.standings.forget(&self.key);
             return Ok(None);
         }
+        self.gateway.standings.renew(&self.key, self.side, &response);
         self.answer(conn, response, body, true).map(Some)
     }
 
     /// The request on a connection of its own, with whatever handshake that takes.
     fn on_fresh(&self, body: &mut RequestBody<'_>) -> Result<Answer, Failure> {
-        let mut handshake = Handshake::new(self.client()?);
+        let Gateway { guard, standings, .. } = self.gateway;
+        let login = self.key.credentials.as_deref().map(|account| self.gateway.login(account));
+        let mut handshake = Handshake::new(self.side, self.head, login.transpose()?);
         // `None`: the next leg dials.
         let mut conn = None;
-        let mut leg = Leg::PLAIN;
         let mut attempt: Option<Attempt<'_>> = None;
-        if let (NextHop::Parent(parent), Some(_)) = (self.hop, self.account) {
-            // The real request goes first to a parent that never challenged: an open one must not
-            // deliver an empty POST. A body too long to be sent twice waits until the parent was
-            // asked.
-            if !parent.challenges() && !body.is_repeatable() {
-                conn = self.ask()?;
-            }
-            if parent.challenges() {
-                leg = Leg { field: handshake.open(), with_body: false };
-            }
-            body.keep();
-        }
+        let mut leg = self.first_leg(&mut handshake, body, &mut conn)?;
         loop {
             let reused = conn.is_some();
             let mut line = match conn.take() {
                 Some(line) => line,
                 None => self.dial()?,
             };
+            if leg.last
+                && attempt.is_none()
+                && let Some(account) = &self.key.credentials
+            {
+                let resting = |resting| Failure::Resting(self.name.clone(), resting);
+                attempt = Some(guard.attempt(account).map_err(resting)?);
+            }
             let response = match self.leg(&mut line, &leg, body) {
                 // It had closed behind its 407 and not said so.
                 Err(Failure::Closed(..)) if reused && !leg.with_body => continue,
                 other => other?,
             };
             // An error of the parent's says nothing about the credentials.
-            let decided = !matches!(response.status, 407 | 500..);
+            let decided = response.status < 500 && response.status != self.side.status();
             if let Some(attempt) = attempt.take_if(|_| decided) {
                 attempt.accepted();
             }
@@ -249,54 +242,102 @@ impl Exchange<'_> {
             let complete = !leg.with_body || body.framing().is_empty();
             match handshake.on_response(&response) {
                 Verdict::Relay if leg.with_body || body.framing().is_empty() => {
+                    let settled = handshake.is_settled();
+                    match handshake.into_standing() {
+                        Some(mut standing) => {
+                            standing.renew(self.side, &response);
+                            standings.put(self.key.clone(), standing);
+                        }
+                        None => standings.renew(&self.key, self.side, &response),
+                    }
                     let open = !matches!(self.hop, NextHop::Parent(p) if p.challenges());
-                    return self.answer(line, response, body, open || handshake.is_settled());
+                    return self.answer(line, response, body, open || settled);
                 }
                 // A place that needs no login: the bodyless leg was taken for the request.
                 Verdict::Relay => {
                     conn = self.keep(line, &response, complete);
                     leg = Leg::PLAIN;
                 }
-                Verdict::Answer { value, last } => {
+                Verdict::Answer(reply) => {
+                    standings.forget(&self.key);
                     // A parent that announces a close with its challenge may not mean it (old ISA
                     // does); behind a bare 407 it costs little to believe it.
-                    let stays = complete && (last || self.persists(&response));
+                    let stays =
+                        complete && !reply.fresh && (reply.last || self.persists(&response));
                     conn = self.keep(line, &response, stays);
-                    if last && conn.is_none() {
+                    if let (Some(carrier), NextHop::Parent(parent)) =
+                        (handshake.carrier(), self.hop)
+                    {
+                        parent.note_carrier(carrier);
+                    }
+                    if handshake.carrier().is_some() && conn.is_none() {
                         let reason = " to the NTLM handshake".to_owned();
                         return Err(Failure::Closed(self.name.clone(), reason));
                     }
                     if leg.with_body {
                         body.rewind().map_err(|_| Failure::NotRepeatable(self.name.clone()))?;
                     }
-                    if let (true, Some(account)) = (last, self.account) {
-                        let resting = |resting| Failure::Resting(self.name.clone(), resting);
-                        attempt = Some(self.gateway.guard.attempt(account).map_err(resting)?);
-                    }
-                    leg = Leg { field: Some(value), with_body: last };
+                    leg = Leg::of(reply);
                 }
                 Verdict::Refused(refusal) => {
-                    let rest = attempt.take().map_or(Duration::ZERO, Attempt::refused);
-                    return Err(Failure::Refused(self.name.clone(), refusal, rest));
+                    let refused = attempt.take_if(|_| refusal == Refusal::Credentials);
+                    let rest = refused.map_or(Duration::ZERO, Attempt::refused);
+                    return match self.side {
+                        Side::Proxy => Err(Failure::Refused(self.name.clone(), refusal, rest)),
+                        // Perhaps the client can do better.
+                        Side::Origin => self.answer(line, response, body, false),
+                    };
                 }
             }
         }
     }
 
-    /// Asks a parent that never challenged whether it demands a login, with a request that has no
-    /// body and no effect (OPTIONS is safe, RFC 9110 section 9.2.1), and notes the answer.
-    fn ask(&self) -> Result<Option<Conn>, Failure> {
+    /// How to begin. The real request goes first where nothing is known: an open parent must not
+    /// deliver an empty POST. A body too long to be sent twice waits until the next hop was asked.
+    fn first_leg(
+        &self,
+        handshake: &mut Handshake<'_>,
+        body: &mut RequestBody<'_>,
+        conn: &mut Option<Conn>,
+    ) -> Result<Leg, Failure> {
+        if self.key.credentials.is_none() {
+            return Ok(Leg::PLAIN);
+        }
+        body.keep();
+        if let NextHop::Parent(parent) = self.hop
+            && let Some(field) = parent.carrier().and_then(|carrier| handshake.open(carrier))
+        {
+            return Ok(Leg { field: Some(field), with_body: false, last: false });
+        }
+        if body.is_repeatable() {
+            let field = self.gateway.standings.answer(&self.key, self.head);
+            return Ok(Leg { field, ..Leg::PLAIN });
+        }
+        let (line, response) = self.ask()?;
+        Ok(match handshake.on_response(&response) {
+            Verdict::Answer(reply) => {
+                *conn = line;
+                Leg::of(reply)
+            }
+            _ => Leg::PLAIN,
+        })
+    }
+
+    /// Asks whether a login is demanded, with a request that has no body and no effect (OPTIONS is
+    /// safe, RFC 9110 section 9.2.1).
+    fn ask(&self) -> Result<(Option<Conn>, ResponseHead), Failure> {
         let mut head = forwarding::without_body(self.head, BodyFraming::None);
         head.method = "OPTIONS".to_owned();
         head.fields.remove_where(|name| {
             let framing: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"content-type"];
             framing.iter().any(|n| n.eq_ignore_ascii_case(name))
         });
-        let probe = Exchange { head: &head, name: self.name.clone(), ..*self };
+        let (name, key) = (self.name.clone(), self.key.clone());
+        let probe = Exchange { head: &head, name, key, ..*self };
         let mut line = self.dial()?;
         let response = probe.leg(&mut line, &Leg::PLAIN, &mut RequestBody::none())?;
         let stays = probe.persists(&response);
-        Ok(probe.keep(line, &response, stays))
+        Ok((probe.keep(line, &response, stays), response))
     }
 
     /// Sends one leg and reads the head of its final response.
@@ -316,7 +357,7 @@ impl Exchange<'_> {
                 forwarding::without_body(self.head, body.framing())
             };
             if let Some(value) = &leg.field {
-                head.fields.set("Proxy-Authorization", value.as_bytes());
+                head.fields.set(self.side.credentials_field(), value.as_bytes());
             }
             head.encode(&mut wire);
         }
@@ -370,7 +411,7 @@ impl Exchange<'_> {
     fn patience(&self, leg: &Leg) -> Duration {
         match self.hop {
             NextHop::Parent(parent)
-                if !leg.with_body || (self.account.is_some() && !parent.was_heard()) =>
+                if !leg.with_body || (self.key.credentials.is_some() && !parent.was_heard()) =>
             {
                 self.gateway.parents.timeout().saturating_mul(2)
             }
@@ -422,32 +463,8 @@ impl Exchange<'_> {
             && !(head.status >= 400 && body.is_long())
             // Two framings in one response: whoever reads the other one sees another end.
             && !(framing == BodyFraming::Chunked && head.fields.contains("content-length"));
-        let upstream = Upstream { conn, key: self.key(), reusable, hop: self.name.clone() };
+        let upstream = Upstream { conn, key: self.key.clone(), reusable, hop: self.name.clone() };
         Ok(Answer { head, framing, upstream })
-    }
-
-    /// Who answers challenges, and the only place where clock and dice enter; nobody without an
-    /// account.
-    fn client(&self) -> Result<Option<(Client<'_>, Moment)>, Failure> {
-        let Some(credentials) = self.account else { return Ok(None) };
-        let client = Client {
-            dialect: self.gateway.config.dialect,
-            domain: &credentials.domain,
-            user: &credentials.user,
-            workstation: &self.gateway.workstation,
-            keys: &credentials.keys,
-        };
-        let client_challenge =
-            sys::random().map_err(|error| Failure::System(format!("no random bytes: {error}")))?;
-        Ok(Some((client, Moment { file_time: sys::file_time(), client_challenge })))
-    }
-
-    fn key(&self) -> Key {
-        Key {
-            next_hop: self.name.authority.clone(),
-            is_parent: self.name.is_parent,
-            credentials: self.account.cloned(),
-        }
     }
 
     fn dial(&self) -> Result<Conn, Failure> {

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::auth::Refusal;
+use crate::auth::{Refusal, Side};
 use crate::guard::Resting;
 use crate::http::framing::FramingError;
 use crate::http::reply::Reply;
@@ -25,6 +25,12 @@ pub struct HopName {
     pub authority: Authority,
     /// Whether it is a parent, else an origin.
     pub is_parent: bool,
+}
+
+impl HopName {
+    fn side(&self) -> Side {
+        if self.is_parent { Side::Proxy } else { Side::Origin }
+    }
 }
 
 impl fmt::Display for HopName {
@@ -75,35 +81,45 @@ impl Failure {
             Self::Unreachable { .. } | Self::Closed(..) | Self::BadResponse(..) => 502,
             Self::Silent(..) => 504,
             Self::Refused(_, refusal, _) => match refusal {
-                Refusal::NoChallenge | Refusal::NotBase64 | Refusal::Ntlm(_) => 502,
+                Refusal::NoChallenge
+                | Refusal::NotBase64
+                | Refusal::Spnego(_)
+                | Refusal::Ntlm(_) => 502,
                 _ => 407,
             },
-            Self::Resting(..) => 407,
+            Self::Resting(hop, _) if hop.is_parent || own_account => hop.side().status(),
+            Self::Resting(..) => 403,
             Self::NotRepeatable(_) | Self::System(_) => 503,
         };
         let account = if own_account { OWN_ACCOUNT } else { CONFIGURED_ACCOUNT };
         let reply = Reply::new(status, Words { failure: self, account }.to_string());
         match self {
-            Self::Refused(_, Refusal::Credentials, _) | Self::Resting(..) if own_account => {
-                Some(challenging(reply))
+            Self::Refused(hop, Refusal::Credentials, _) | Self::Resting(hop, _) if own_account => {
+                Some(challenging(reply, hop.side()))
             }
             _ => Some(reply),
         }
     }
 }
 
-/// Asks a client for its account.
-pub fn ask_for_account() -> Reply {
-    challenging(Reply::new(
-        407,
-        "This proxy needs your account for the parent proxy. Give it as the proxy user name (user, \
-         DOMAIN\\user or user@domain) and proxy password; or put USER and PASSWORD into \
-         ntlmaps.cfg.",
-    ))
+/// Asks a client for its account: for the parent proxy, or for the origin itself.
+pub fn ask_for_account(side: Side) -> Reply {
+    let text = match side {
+        Side::Proxy => {
+            "This proxy needs your account for the parent proxy. Give it as the proxy user name \
+             (user, DOMAIN\\user or user@domain) and proxy password; or put USER and PASSWORD into \
+             ntlmaps.cfg."
+        }
+        Side::Origin => {
+            "This server needs your account. Give it as user, DOMAIN\\user or user@domain, and \
+             password."
+        }
+    };
+    challenging(Reply::new(side.status(), text), side)
 }
 
-fn challenging(reply: Reply) -> Reply {
-    reply.field("Proxy-Authenticate", BASIC_CHALLENGE)
+fn challenging(reply: Reply, side: Side) -> Reply {
+    reply.field(side.challenge_field(), BASIC_CHALLENGE)
 }
 
 impl fmt::Display for Failure {
@@ -157,10 +173,13 @@ impl fmt::Display for Words<'_> {
                         self.account
                     )?,
                     Refusal::Schemes(_) => {
-                        f.write_str(" ntlmaps answers NTLM; see AUTH in ntlmaps.cfg.")?;
+                        f.write_str(" See AUTH in ntlmaps.cfg for what may be answered.")?;
                     }
                     Refusal::NoAccount => f.write_str(" Set USER and PASSWORD in ntlmaps.cfg.")?,
-                    Refusal::NoChallenge | Refusal::NotBase64 | Refusal::Ntlm(_) => {}
+                    Refusal::NoChallenge
+                    | Refusal::NotBase64
+                    | Refusal::Spnego(_)
+                    | Refusal::Ntlm(_) => {}
                 }
                 match *rest {
                     Duration::ZERO => Ok(()),

@@ -17,6 +17,7 @@
 //!   │  │  watches the parent for an early answer
 //!   │  │  read head; 1xx: relay and read again
 //!   │  │  Handshake::on_response ─► Relay → out | Answer → drain, go round | Refused → Failure
+//!   │      (guard: credentials that were refused, or are being tried, are not sent)
 //!   ▼
 //! session: strip hop-by-hop; write head; copy body back, the scanner decides the end; the
 //!          connection goes to the pool before the client gets its last byte
@@ -32,11 +33,12 @@
 //!
 //! - [`ntlm`]: MS-NLMP, the client's side. *Never* knows HTTP or base64.
 //! - [`http`]: RFC 9110 and 9112 on byte slices. *Never* decides policy.
-//! - [`auth`]: what to answer to a 407. *Never* knows a socket, or whether to try again.
+//! - [`auth`]: what to answer to a 401 or 407. *Never* knows a socket, or whether to try again.
 //! - [`config`]: text to values; one table of every key. *Never* opens a file.
 //! - [`sys`]: the only file that knows the operating system beyond std.
 //! - [`conn`]: a socket, the bytes read ahead of it, deadlines.
 //! - [`parents`], [`pool`]: where connections come from. *Never* know what is said on them.
+//! - [`gateway`]: what all exchanges share, and what a reload replaces. *Never* sends anything.
 //! - [`guard`]: which credentials may be sent now. *Never* knows what they are for.
 //! - [`request_body`]: the body on its way up. *Never* holds more than its beginning.
 //! - [`exchange`]: one request, one next hop; the only place where a handshake meets a connection.
@@ -66,6 +68,7 @@ pub mod config;
 pub mod conn;
 pub mod exchange;
 pub mod failure;
+pub mod gateway;
 pub mod guard;
 pub mod http;
 pub mod ntlm;

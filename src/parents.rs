@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::auth::Carrier;
 use crate::http::target::Authority;
 
 /// How long an origin may take to accept a connection.
@@ -76,8 +77,10 @@ pub struct Parents {
 pub struct Parent {
     /// Its name and port.
     pub authority: Authority,
-    /// It demanded a login before, so a handshake may begin without asking.
+    /// It demanded a login before.
     challenges: AtomicBool,
+    /// How NTLM messages travelled to it, so that a handshake may begin without asking.
+    carrier: Mutex<Option<Carrier>>,
     /// It answered before, whatever it said.
     heard: AtomicBool,
     /// It could not be reached and is left alone until then.
@@ -91,6 +94,7 @@ impl Parents {
         let parent = |authority: &Authority| Parent {
             authority: authority.clone(),
             challenges: AtomicBool::new(false),
+            carrier: Mutex::new(None),
             heard: AtomicBool::new(false),
             rests_until: Mutex::new(None),
         };
@@ -139,6 +143,16 @@ impl Parent {
     /// Whether it demanded a login before.
     pub fn challenges(&self) -> bool {
         self.challenges.load(Ordering::Relaxed)
+    }
+
+    /// How NTLM messages travel to it, once one went.
+    pub fn carrier(&self) -> Option<Carrier> {
+        *self.carrier.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// NTLM messages travel to it like this.
+    pub fn note_carrier(&self, carrier: Carrier) {
+        *self.carrier.lock().unwrap_or_else(PoisonError::into_inner) = Some(carrier);
     }
 
     /// Whether it ever answered.

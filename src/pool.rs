@@ -23,6 +23,18 @@ pub struct Key {
     pub is_parent: bool,
     /// As whom the connection was authenticated, if at all.
     pub credentials: Option<Arc<Credentials>>,
+    /// For whom alone it is.
+    pub private: Option<Private>,
+}
+
+/// A connection on which a client logged in to an origin by itself, by NTLM or Negotiate: from then
+/// on it speaks for that client, so no other may use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Private {
+    /// The number of the client's connection.
+    pub session: u64,
+    /// Whom it logged in to.
+    pub origin: Authority,
 }
 
 struct Idle {
@@ -84,6 +96,7 @@ mod tests {
             next_hop: Authority::parse("parent:8080", None).unwrap(),
             is_parent,
             credentials: Some(Arc::new(credentials)),
+            private: None,
         }
     }
 
@@ -95,7 +108,10 @@ mod tests {
         let pool = Pool::default();
         let ann = key("ann", "a", true);
         pool.put(ann.clone(), Conn::new(stream).unwrap());
-        for other in [key("ann", "b", true), key("bob", "a", true), key("ann", "a", false)] {
+        let private = Some(Private { session: 1, origin: ann.next_hop.clone() });
+        let private = Key { private, ..ann.clone() };
+        for other in [key("ann", "b", true), key("bob", "a", true), key("ann", "a", false), private]
+        {
             assert!(pool.take(&other).is_none());
         }
         let conn = pool.take(&ann).unwrap();

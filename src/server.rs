@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::conn::Conn;
-use crate::exchange::Gateway;
+use crate::gateway::Gateway;
 use crate::http::reply::Reply;
 use crate::session::Session;
 use crate::sys;

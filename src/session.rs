@@ -3,19 +3,23 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::auth::basic;
 use crate::auth::credentials::Credentials;
-use crate::config::{Account, Route};
+use crate::auth::{Side, basic};
+use crate::config::Route;
 use crate::conn::{Conn, ReadError};
-use crate::exchange::{self, Answer, Gateway};
+use crate::exchange::{self, Answer, Outgoing};
 use crate::failure::{Failure, ask_for_account};
+use crate::gateway::Gateway;
+use crate::http::challenge::Challenge;
 use crate::http::forwarding;
 use crate::http::framing::{BodyFraming, BodyScanner};
 use crate::http::head::{HeadError, RequestHead, ResponseHead, Version};
 use crate::http::reply::Reply;
 use crate::http::target::{Authority, RequestTarget};
+use crate::pool::Private;
 use crate::request_body::RequestBody;
 use crate::tunnel;
 
@@ -27,8 +31,16 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Session {
     client: Conn,
     peer: SocketAddr,
-    /// The account it brought last, and the field value that said so.
-    account: Option<(Vec<u8>, Arc<Credentials>)>,
+    /// The account it brought last.
+    account: Option<OwnAccount>,
+    /// The origin it logged in to by itself.
+    private: Option<Private>,
+}
+
+/// An account and the field value that said so. The hashes are computed once, not for each request.
+struct OwnAccount {
+    value: Vec<u8>,
+    credentials: Arc<Credentials>,
 }
 
 /// What becomes of the client's connection after a request.
@@ -46,7 +58,7 @@ enum Next {
 impl Session {
     /// A client that was let in.
     pub fn new(client: Conn, peer: SocketAddr) -> Self {
-        Self { client, peer, account: None }
+        Self { client, peer, account: None, private: None }
     }
 
     /// Serves until the client leaves. `gateway` yields what holds at the time of each request.
@@ -89,7 +101,7 @@ impl Session {
 
     /// One request, from its head to the end of its response.
     fn serve(&mut self, gateway: &Gateway, mut head: RequestHead) -> Next {
-        let Self { client, peer, account } = self;
+        let Self { client, peer, account, private } = self;
         log::debug!("{peer} {} {}", head.method, printable(&head.target));
         let framing = match BodyFraming::of_request(&head) {
             Ok(framing) if head.method == "CONNECT" && !framing.is_empty() => {
@@ -108,13 +120,27 @@ impl Session {
         let mut body = RequestBody::new(client, head.version, framing);
         let outcome = match plan {
             Err(reply) => Err(Some(reply)),
-            Ok(Plan { target, hop }) => {
+            Ok(Plan { target, authority, hop }) => {
+                let private = private_to(private, &authority, &head);
                 let to_origin = matches!(hop, Hop::Origin(_));
                 let replacements = &gateway.config.client_header;
                 forwarding::prepare_request(&mut head, &target, to_origin, framing, replacements);
-                send(gateway, &head, &mut body, &hop).map_err(|failure| {
-                    log_failure(&head.method, &target.encode(false, &head.method), &failure);
-                    failure.reply(matches!(gateway.config.account, Account::PerClient))
+                let sent = match &hop {
+                    Hop::Parent(account) => {
+                        let account = account.as_ref();
+                        let request = Outgoing { head: &head, account, private };
+                        send(gateway, &request, &mut body, None)
+                    }
+                    Hop::Origin(login) => {
+                        send_to_origin(gateway, &authority, &mut head, login, private, &mut body)
+                    }
+                };
+                sent.map_err(|trouble| match trouble {
+                    Trouble::Failure(failure) => {
+                        log_failure(&head.method, &target.encode(false, &head.method), &failure);
+                        failure.reply(gateway.is_per_client())
+                    }
+                    Trouble::Reply(reply) => Some(reply),
                 })
             }
         };
@@ -144,20 +170,32 @@ impl Session {
 /// What is to be done with a request.
 struct Plan {
     target: RequestTarget,
+    authority: Authority,
     hop: Hop,
 }
 
 /// Who gets it, and as whom.
 enum Hop {
     Parent(Option<Arc<Credentials>>),
-    Origin(Authority),
+    Origin(OriginLogin),
+}
+
+/// What becomes of a 401.
+enum OriginLogin {
+    /// It is the client's business.
+    Client,
+    /// It is answered with the account of the configuration.
+    Configured(Arc<Credentials>),
+    /// It is translated: the client is asked by Basic. What it brought, and the field value, which
+    /// is withheld as long as the origin may want NTLM.
+    Translated(Option<(Arc<Credentials>, Vec<u8>)>),
 }
 
 /// Where a request goes and as whom; or what its client is told instead.
 fn plan(
     gateway: &Gateway,
     head: &RequestHead,
-    known: &mut Option<(Vec<u8>, Arc<Credentials>)>,
+    known: &mut Option<OwnAccount>,
 ) -> Result<Plan, Reply> {
     let target = RequestTarget::parse(&head.method, &head.target)
         .map_err(|error| Reply::new(400, format!("The request names no target: {error}.")))?;
@@ -169,12 +207,15 @@ fn plan(
         ));
     };
     let hop = match gateway.config.route(&authority) {
-        Route::Parent => Hop::Parent(match gateway.config.account {
-            Account::PerClient => {
-                Some(own_account(gateway, head, known).ok_or_else(ask_for_account)?)
-            }
-            _ => gateway.account.clone(),
-        }),
+        Route::Parent if gateway.is_per_client() => {
+            let account = head
+                .fields
+                .first("proxy-authorization")
+                .and_then(|value| own_account(gateway, value, known))
+                .ok_or_else(|| ask_for_account(Side::Proxy))?;
+            Hop::Parent(Some(account))
+        }
+        Route::Parent => Hop::Parent(gateway.account.clone()),
         Route::Direct => {
             if matches!(&target, RequestTarget::Absolute { scheme, .. } if scheme != "http") {
                 return Err(Reply::new(
@@ -183,27 +224,70 @@ fn plan(
                      through CONNECT, which programs use when https_proxy names this proxy.",
                 ));
             }
-            Hop::Origin(authority)
+            Hop::Origin(origin_login(gateway, &authority, head, known))
         }
     };
-    Ok(Plan { target, hop })
+    Ok(Plan { target, authority, hop })
 }
 
-/// The account a client brings by Basic. The hashes are computed once, not for every request.
+fn origin_login(
+    gateway: &Gateway,
+    origin: &Authority,
+    head: &RequestHead,
+    known: &mut Option<OwnAccount>,
+) -> OriginLogin {
+    let brought = head.fields.first("authorization");
+    if head.method == "CONNECT" || !gateway.config.answers_origin(origin) {
+        return OriginLogin::Client;
+    }
+    match (&gateway.account, brought) {
+        (Some(account), None) => OriginLogin::Configured(Arc::clone(account)),
+        (None, None) if gateway.is_per_client() => OriginLogin::Translated(None),
+        (None, Some(value)) if gateway.is_per_client() && !gateway.strangers.contains(origin) => {
+            match own_account(gateway, value, known) {
+                Some(account) => OriginLogin::Translated(Some((account, value.to_vec()))),
+                None => OriginLogin::Client,
+            }
+        }
+        _ => OriginLogin::Client,
+    }
+}
+
+/// The account a client brings by Basic.
 fn own_account(
     gateway: &Gateway,
-    head: &RequestHead,
-    known: &mut Option<(Vec<u8>, Arc<Credentials>)>,
+    value: &[u8],
+    known: &mut Option<OwnAccount>,
 ) -> Option<Arc<Credentials>> {
-    let value = head.fields.first("proxy-authorization")?;
-    if let Some((_, credentials)) = known.as_ref().filter(|(before, _)| before == value) {
-        return Some(Arc::clone(credentials));
+    if let Some(before) = known.as_ref().filter(|before| before.value == value) {
+        return Some(Arc::clone(&before.credentials));
     }
     let (name, password) = basic::decode(value)?;
     let (domain, user) = Credentials::split_name(&name, &gateway.config.default_domain);
     let credentials = Arc::new(Credentials::from_password(domain, user, &password));
-    *known = Some((value.to_vec(), Arc::clone(&credentials)));
+    *known = Some(OwnAccount { value: value.to_vec(), credentials: Arc::clone(&credentials) });
     Some(credentials)
+}
+
+/// Whether the connection to the next hop is for this client alone: it logs in to that origin by
+/// itself, with a scheme that authenticates the connection.
+fn private_to(
+    known: &mut Option<Private>,
+    origin: &Authority,
+    head: &RequestHead,
+) -> Option<Private> {
+    static SESSIONS: AtomicU64 = AtomicU64::new(0);
+    let scheme = head.fields.first("authorization").and_then(|v| v.split(|b| *b == b' ').next());
+    let to_connection = scheme.is_some_and(|scheme| {
+        scheme.eq_ignore_ascii_case(b"NTLM") || scheme.eq_ignore_ascii_case(b"Negotiate")
+    });
+    if known.as_ref().is_none_or(|private| private.origin != *origin) {
+        *known = to_connection.then(|| Private {
+            session: SESSIONS.fetch_add(1, Ordering::Relaxed),
+            origin: origin.clone(),
+        });
+    }
+    known.clone()
 }
 
 /// What comes back.
@@ -213,20 +297,33 @@ enum Outcome {
     Tunnel(ResponseHead, Conn),
 }
 
+/// Why nothing does.
+enum Trouble {
+    Failure(Failure),
+    Reply(Reply),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+/// Sends a request through the parents, or to an origin.
 fn send(
     gateway: &Gateway,
-    head: &RequestHead,
+    request: &Outgoing<'_>,
     body: &mut RequestBody<'_>,
-    hop: &Hop,
-) -> Result<Outcome, Failure> {
-    let connect = head.method == "CONNECT";
-    let answer = match hop {
-        Hop::Origin(origin) if connect => {
+    origin: Option<&Authority>,
+) -> Result<Outcome, Trouble> {
+    let connect = request.head.method == "CONNECT";
+    let answer = match origin {
+        Some(origin) if connect => {
             let server = exchange::connect(origin)?;
             return Ok(Outcome::Tunnel(ResponseHead::established(), server));
         }
-        Hop::Origin(origin) => exchange::to_origin(gateway, origin, head, body)?,
-        Hop::Parent(account) => exchange::through_parent(gateway, head, body, account.as_ref())?,
+        Some(origin) => exchange::to_origin(gateway, origin, request, body)?,
+        None => exchange::through_parent(gateway, request, body)?,
     };
     if connect && matches!(answer.head.status, 200..=299) {
         let mut response = answer.head;
@@ -234,6 +331,44 @@ fn send(
         return Ok(Outcome::Tunnel(response, answer.upstream.conn));
     }
     Ok(Outcome::Response(Box::new(answer)))
+}
+
+/// Sends a request to the origin itself, which may demand a login.
+fn send_to_origin(
+    gateway: &Gateway,
+    origin: &Authority,
+    head: &mut RequestHead,
+    login: &OriginLogin,
+    private: Option<Private>,
+    body: &mut RequestBody<'_>,
+) -> Result<Outcome, Trouble> {
+    let (account, withheld) = match login {
+        OriginLogin::Client => (None, None),
+        OriginLogin::Configured(account) => (Some(account), None),
+        OriginLogin::Translated(brought) => {
+            head.fields.remove("Authorization");
+            (brought.as_ref().map(|(account, _)| account), brought.as_ref().map(|(_, v)| v))
+        }
+    };
+    if withheld.is_some() {
+        body.keep();
+    }
+    let outcome = send(gateway, &Outgoing { head, account, private }, body, Some(origin))?;
+    let Outcome::Response(answer) = &outcome else { return Ok(outcome) };
+    if answer.head.status != Side::Origin.status() || !matches!(login, OriginLogin::Translated(_)) {
+        return Ok(outcome);
+    }
+    let offered = Challenge::list(&answer.head.fields, Side::Origin.challenge_field());
+    if offered.iter().any(|challenge| challenge.is("NTLM") || challenge.is("Negotiate")) {
+        return Err(Trouble::Reply(ask_for_account(Side::Origin)));
+    }
+    let Some(value) = withheld else { return Ok(outcome) };
+    // It asks for something that is between it and the client.
+    gateway.strangers.note(origin);
+    let name = || answer.upstream.hop.clone();
+    body.rewind().map_err(|_| Failure::NotRepeatable(name()))?;
+    head.fields.set("Authorization", value);
+    send(gateway, &Outgoing { head, account: None, private: None }, body, Some(origin))
 }
 
 /// Passes a response on, body and all. The connection it came on is left to the pool before the

@@ -1,9 +1,16 @@
-//! The Basic scheme (RFC 7617), as clients use it to bring their own account.
+//! The Basic scheme (RFC 7617): as clients use it to bring their own account, and towards a parent
+//! where the configuration allows it.
 
 use base64::Engine;
 
 use super::BASE64;
 use super::credentials::Secret;
+
+/// The field value that says who this is.
+pub fn encode(user: &str, password: &Secret) -> String {
+    let pair = zeroize::Zeroizing::new(format!("{user}:{}", password.expose()));
+    format!("Basic {}", BASE64.encode(pair.as_bytes()))
+}
 
 /// User name and password out of a Proxy-Authorization value; `None` when it is not Basic, not
 /// base64, or names nobody. The password is everything behind the first colon. Text that is no

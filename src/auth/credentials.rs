@@ -6,7 +6,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 pub use crate::ntlm::Keys;
-use crate::ntlm::crypto;
+use crate::ntlm::crypto::{self, Key};
 
 /// A password on its way to becoming [`Keys`].
 #[derive(Clone, PartialEq, Eq)]
@@ -30,9 +30,35 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A password that is no longer needed as text, but perhaps once more: Digest hashes it with a realm
+/// that only the challenge names. Under a key stream made of the NT hash, so that it does not lie in
+/// memory as it was typed.
+#[derive(Clone)]
+struct Sealed(Vec<u8>);
+
+impl Sealed {
+    fn new(password: &Secret, nt: &Key) -> Self {
+        Self(Self::crypt(password.expose().as_bytes(), nt))
+    }
+
+    fn open(&self, nt: &Key) -> Secret {
+        let bytes = Zeroizing::new(Self::crypt(&self.0, nt));
+        Secret::new(String::from_utf8_lossy(&bytes))
+    }
+
+    fn crypt(bytes: &[u8], nt: &Key) -> Vec<u8> {
+        let blocks = bytes.chunks(16).zip(0_u64..);
+        let crypted = blocks.flat_map(|(block, count)| {
+            let pad = crypto::hmac_md5(nt, &[b"seal", &count.to_le_bytes()]);
+            block.iter().zip(pad).map(|(byte, pad)| byte ^ pad).collect::<Vec<u8>>()
+        });
+        crypted.collect()
+    }
+}
+
 /// One account: names as AUTHENTICATE carries them, and its keys.
 /// Two are equal only when the secrets are equal too.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Credentials {
     /// DomainName of MS-NLMP 2.2.1.3; empty with a user principal name.
     pub domain: String,
@@ -40,6 +66,7 @@ pub struct Credentials {
     pub user: String,
     /// The secrets.
     pub keys: Keys,
+    sealed: Option<Sealed>,
 }
 
 impl Credentials {
@@ -54,14 +81,12 @@ impl Credentials {
         }
     }
 
-    /// Computes every key from the password, which is not kept.
+    /// Computes every key from the password, which is not kept as it is.
     pub fn from_password(domain: String, user: String, password: &Secret) -> Self {
         let nt = crypto::ntowfv1(password.expose());
-        Self::from_keys(
-            domain,
-            user,
-            Keys { lm: crypto::lmowfv1(password.expose()), nt: Some(nt), ntlmv2: None },
-        )
+        let sealed = Some(Sealed::new(password, &nt));
+        let lm = crypto::lmowfv1(password.expose());
+        Self { sealed, ..Self::from_keys(domain, user, Keys { lm, nt: Some(nt), ntlmv2: None }) }
     }
 
     /// Takes hashes for what they are; fills in NTOWFv2 where NTOWFv1 is known.
@@ -69,6 +94,59 @@ impl Credentials {
         if let Some(nt) = &keys.nt {
             keys.ntlmv2 = Some(crypto::ntowfv2(nt, &user, &domain));
         }
-        Self { domain, user, keys }
+        Self { domain, user, keys, sealed: None }
+    }
+
+    /// The password, for schemes that cannot do with a hash; unknown where hashes were configured.
+    pub fn password(&self) -> Option<Secret> {
+        Some(self.sealed.as_ref()?.open(self.keys.nt.as_ref()?))
+    }
+}
+
+/// The hash says everything the sealed password does.
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Self) -> bool {
+        self.domain == other.domain && self.user == other.user && self.keys == other.keys
+    }
+}
+
+impl Eq for Credentials {}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\\{} ***", self.domain, self.user)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_split_as_windows_does() {
+        for (name, expected) in [
+            ("ann", ("D", "ann")),
+            ("CORP\\ann", ("CORP", "ann")),
+            ("\\ann", ("", "ann")),
+            ("ann@corp.example", ("", "ann@corp.example")),
+            ("CORP\\ann@x", ("CORP", "ann@x")),
+        ] {
+            let (domain, user) = Credentials::split_name(name, "D");
+            assert_eq!((domain.as_str(), user.as_str()), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_kept_and_not_as_it_was_typed() {
+        let typed = "pä$$ wörd:\"€ and long enough for several blocks";
+        let account = Credentials::from_password("D".into(), "u".into(), &Secret::new(typed));
+        assert_eq!(account.password().unwrap().expose(), typed);
+        let sealed = account.sealed.clone().unwrap().0;
+        assert!(!sealed.windows(4).any(|four| typed.as_bytes().windows(4).any(|t| t == four)));
+        assert_eq!(format!("{account:?}"), "D\\u ***");
+        assert_eq!(
+            Credentials::from_keys("D".into(), "u".into(), Keys::default()).password(),
+            None
+        );
     }
 }

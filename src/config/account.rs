@@ -255,8 +255,9 @@ mod tests {
             let (account, notices) = decide(&format!("{names}{file}"), &words);
             // The case of the user's name does not matter to the hash.
             let account = account.map(|account| match account {
-                Account::Known(c) => {
-                    Account::Known(Credentials { user: c.user.to_lowercase(), ..c })
+                Account::Known(mut credentials) => {
+                    credentials.user = credentials.user.to_lowercase();
+                    Account::Known(credentials)
                 }
                 other => other,
             });

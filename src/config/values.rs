@@ -183,10 +183,7 @@ pub(super) fn dialect(text: &str) -> Result<Dialect, String> {
 }
 
 pub(super) fn scheme(text: &str) -> Result<Scheme, String> {
-    match among(text, &Scheme::NAMES, "scheme")? {
-        Scheme::Basic => Err("Basic is not supported yet".to_owned()),
-        scheme => Ok(scheme),
-    }
+    among(text, &Scheme::NAMES, "scheme")
 }
 
 #[cfg(test)]
@@ -327,7 +324,7 @@ mod tests {
                 ("ntlm", Ok("Ntlm")),
                 ("Negotiate", Ok("Negotiate")),
                 ("DIGEST", Ok("Digest")),
-                ("Basic", Err("Basic is not supported yet")),
+                ("basic", Ok("Basic")),
                 ("Kerberos", Err("\"Kerberos\" is no scheme")),
             ],
         );

@@ -65,6 +65,7 @@ fn printable(text: &str) -> String {
 fn reason(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         407 => "Proxy Authentication Required",
         408 => "Request Timeout",

@@ -1,0 +1,426 @@
+//! The order of messages: which scheme is chosen, and what answers what.
+
+use base64::Engine;
+
+use super::credentials::Secret;
+use super::digest::{self, DigestChallenge};
+use super::spnego::{self, SpnegoError, Wrapping};
+use super::{BASE64, Carrier, Refusal, Reply, Scheme, Side, Verdict, basic};
+use crate::http::challenge::Challenge;
+use crate::http::head::{RequestHead, ResponseHead};
+use crate::ntlm::crypto::Key;
+use crate::ntlm::{Client, Moment};
+
+/// How often a nonce may be called stale in a row.
+const MAX_STALE: u8 = 2;
+
+/// What a login is made of.
+pub struct Login<'a> {
+    /// For NTLM, alone or in Negotiate.
+    pub client: Client<'a>,
+    /// For Digest and Basic; unknown where only hashes are configured.
+    pub password: Option<Secret>,
+    /// The schemes that may be answered.
+    pub schemes: &'a [Scheme],
+    /// Goes into the answer to a challenge: a handshake gives one.
+    pub moment: Moment,
+}
+
+/// The authentication of one request on one connection.
+pub struct Handshake<'a> {
+    side: Side,
+    request: &'a RequestHead,
+    login: Option<Login<'a>>,
+    state: State,
+    /// Carriers that led nowhere.
+    tried: Vec<Carrier>,
+}
+
+enum State {
+    /// Nothing was said yet.
+    Fresh,
+    /// NEGOTIATE went out; its bytes.
+    Negotiated(Carrier, Vec<u8>),
+    /// AUTHENTICATE went out.
+    Authenticated(Carrier),
+    /// Credentials went out that hold for a request, not for the connection.
+    Answered { standing: Standing, stale: u8 },
+}
+
+impl<'a> Handshake<'a> {
+    /// For a request on a new connection; `None` when there is no account.
+    pub fn new(side: Side, request: &'a RequestHead, login: Option<Login<'a>>) -> Self {
+        Self { side, request, login, state: State::Fresh, tried: Vec::new() }
+    }
+
+    /// Begins without being asked, for a hop that is known to challenge: the field value to send.
+    pub fn open(&mut self, carrier: Carrier) -> Option<String> {
+        let message = self.login.as_ref()?.client.negotiate();
+        let value = match carrier {
+            Carrier::Negotiate(Wrapping::Spnego) => {
+                token(carrier, &spnego::wrap_negotiate(&message))
+            }
+            _ => token(carrier, &message),
+        };
+        self.state = State::Negotiated(carrier, message);
+        Some(value)
+    }
+
+    /// Whether the last word was said.
+    pub fn is_settled(&self) -> bool {
+        matches!(self.state, State::Authenticated(_) | State::Answered { .. })
+    }
+
+    /// How the NTLM messages travelled, once the last word was said.
+    pub fn carrier(&self) -> Option<Carrier> {
+        match self.state {
+            State::Authenticated(carrier) => Some(carrier),
+            _ => None,
+        }
+    }
+
+    /// What later requests may send without being asked.
+    pub fn into_standing(self) -> Option<Standing> {
+        match self.state {
+            State::Answered { standing, .. } => Some(standing),
+            _ => None,
+        }
+    }
+
+    /// Takes note of a response.
+    pub fn on_response(&mut self, head: &ResponseHead) -> Verdict {
+        if head.status != self.side.status() {
+            return Verdict::Relay;
+        }
+        let offered = Challenge::list(&head.fields, self.side.challenge_field());
+        if self.login.is_none() {
+            return Verdict::Refused(Refusal::NoAccount);
+        }
+        match std::mem::replace(&mut self.state, State::Fresh) {
+            State::Fresh => self.choose(&offered, false),
+            State::Negotiated(carrier, negotiate) => {
+                let of_scheme = offered.iter().find(|challenge| challenge.is(carrier.scheme()));
+                match of_scheme.and_then(|challenge| challenge.token68.as_deref()) {
+                    Some(challenge) => self.authenticate(carrier, &negotiate, challenge),
+                    None => {
+                        self.tried.push(carrier);
+                        match self.choose(&offered, true) {
+                            Verdict::Refused(_) if of_scheme.is_some() => {
+                                Verdict::Refused(Refusal::NoChallenge)
+                            }
+                            verdict => verdict,
+                        }
+                    }
+                }
+            }
+            State::Answered { standing: Standing::Digest(_), stale } if stale < MAX_STALE => {
+                let fresh = digest_challenges(&offered).find(|challenge| challenge.stale);
+                match fresh.and_then(|challenge| self.answer_digest(challenge, stale)) {
+                    Some(reply) => Verdict::Answer(reply),
+                    None => Verdict::Refused(Refusal::Credentials),
+                }
+            }
+            State::Authenticated(_) | State::Answered { .. } => {
+                Verdict::Refused(Refusal::Credentials)
+            }
+        }
+    }
+
+    /// Answers by the strongest scheme that is offered, allowed and possible.
+    fn choose(&mut self, offered: &[Challenge], fresh: bool) -> Verdict {
+        let names = || offered.iter().map(|challenge| challenge.scheme.clone()).collect();
+        let has = |name: &str| offered.iter().any(|challenge| challenge.is(name));
+        for (name, scheme) in Scheme::NAMES {
+            let allowed = |login: &Login<'_>| login.schemes.contains(&scheme);
+            if !has(name) || !self.login.as_ref().is_some_and(allowed) {
+                continue;
+            }
+            let reply = match scheme {
+                Scheme::Ntlm => self.begin(&[Carrier::Ntlm]),
+                // Nearly everybody takes bare messages; who does not is asked again, wrapped.
+                Scheme::Negotiate => self.begin(&[
+                    Carrier::Negotiate(Wrapping::Bare),
+                    Carrier::Negotiate(Wrapping::Spnego),
+                ]),
+                Scheme::Digest => digest_challenges(offered)
+                    .next()
+                    .and_then(|challenge| self.answer_digest(challenge, 0)),
+                Scheme::Basic => self.answer_basic(),
+            };
+            if let Some(reply) = reply {
+                return Verdict::Answer(Reply { fresh, ..reply });
+            }
+        }
+        Verdict::Refused(Refusal::Schemes(names()))
+    }
+
+    /// NEGOTIATE by the first carrier that was not tried.
+    fn begin(&mut self, carriers: &[Carrier]) -> Option<Reply> {
+        let carrier = carriers.iter().find(|carrier| !self.tried.contains(carrier))?;
+        Some(Reply { value: self.open(*carrier)?, last: false, fresh: false })
+    }
+
+    /// AUTHENTICATE, in the wrapping the challenge came in.
+    fn authenticate(&mut self, carrier: Carrier, negotiate: &[u8], challenge: &str) -> Verdict {
+        let Some(login) = &self.login else { return Verdict::Refused(Refusal::NoAccount) };
+        let Ok(bytes) = BASE64.decode(challenge) else {
+            return Verdict::Refused(Refusal::NotBase64);
+        };
+        let unwrapped = match carrier {
+            Carrier::Ntlm => Ok((Wrapping::Bare, bytes.as_slice())),
+            Carrier::Negotiate(_) => spnego::unwrap(&bytes),
+        };
+        let (wrapping, challenge) = match unwrapped {
+            Ok(unwrapped) => unwrapped,
+            // The server has had enough of what it saw: perhaps it wants it wrapped.
+            Err(SpnegoError::Rejected | SpnegoError::NoMessage) => {
+                self.tried.push(carrier);
+                let spnego = [Carrier::Negotiate(Wrapping::Spnego)];
+                return match self.begin(&spnego) {
+                    Some(reply) => Verdict::Answer(Reply { fresh: true, ..reply }),
+                    None => Verdict::Refused(Refusal::Spnego(SpnegoError::Rejected)),
+                };
+            }
+            Err(error) => return Verdict::Refused(Refusal::Spnego(error)),
+        };
+        match login.client.authenticate(negotiate, challenge, login.moment) {
+            Ok(message) => {
+                let value = match wrapping {
+                    Wrapping::Bare => token(carrier, &message),
+                    Wrapping::Spnego => token(carrier, &spnego::wrap_authenticate(&message)),
+                };
+                self.state = State::Authenticated(carrier);
+                Verdict::Answer(Reply { value, last: true, fresh: false })
+            }
+            Err(error) => Verdict::Refused(Refusal::Ntlm(error)),
+        }
+    }
+
+    fn answer_digest(&mut self, challenge: DigestChallenge, stale: u8) -> Option<Reply> {
+        let login = self.login.as_ref()?;
+        let password = login.password.as_ref()?;
+        let mut standing = Standing::Digest(Box::new(DigestStanding {
+            ha1: digest::ha1(login.client.user, &challenge.realm, password.expose()),
+            user: login.client.user.to_owned(),
+            cnonce: login.moment.client_challenge,
+            challenge,
+            count: 0,
+        }));
+        let value = standing.answer(self.request);
+        self.state = State::Answered { standing, stale: stale.saturating_add(1) };
+        Some(Reply { value, last: true, fresh: false })
+    }
+
+    fn answer_basic(&mut self) -> Option<Reply> {
+        let login = self.login.as_ref()?;
+        let value = basic::encode(login.client.user, login.password.as_ref()?);
+        let standing = Standing::Basic(Secret::new(value.clone()));
+        self.state = State::Answered { standing, stale: 0 };
+        Some(Reply { value, last: true, fresh: false })
+    }
+}
+
+/// Credentials that hold for a request, not for a connection: what the next one may send without
+/// being asked.
+#[derive(Clone)]
+pub enum Standing {
+    /// The field value.
+    Basic(Secret),
+    /// A nonce and how often it was used.
+    Digest(Box<DigestStanding>),
+}
+
+/// A Digest login between two requests.
+#[derive(Clone)]
+pub struct DigestStanding {
+    challenge: DigestChallenge,
+    user: String,
+    ha1: Key,
+    cnonce: [u8; 8],
+    count: u32,
+}
+
+impl Standing {
+    /// The field value for one request; each is counted.
+    pub fn answer(&mut self, request: &RequestHead) -> String {
+        match self {
+            Self::Basic(value) => value.expose().to_owned(),
+            Self::Digest(standing) => {
+                let DigestStanding { challenge, user, ha1, cnonce, count } = &mut **standing;
+                *count = count.saturating_add(1);
+                let (method, target) = (&request.method, &request.target);
+                digest::answer(challenge, user, ha1, method, target, *count, *cnonce)
+            }
+        }
+    }
+
+    /// Takes the nonce for the next request out of a response (RFC 7616 section 3.5).
+    pub fn renew(&mut self, side: Side, head: &ResponseHead) {
+        let Self::Digest(standing) = self else { return };
+        let next = head.fields.first(side.info_field()).and_then(digest::next_nonce);
+        if let Some(nonce) = next.filter(|nonce| *nonce != standing.challenge.nonce) {
+            standing.challenge.nonce = nonce;
+            standing.count = 0;
+        }
+    }
+}
+
+impl Drop for DigestStanding {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.ha1);
+    }
+}
+
+fn digest_challenges(offered: &[Challenge]) -> impl Iterator<Item = DigestChallenge> {
+    let digests = offered.iter().filter(|challenge| challenge.is("Digest"));
+    digests.filter_map(|challenge| DigestChallenge::of(challenge).ok())
+}
+
+fn token(carrier: Carrier, bytes: &[u8]) -> String {
+    format!("{} {}", carrier.scheme(), BASE64.encode(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ntlm::{Dialect, Keys};
+
+    const CHALLENGE: &str = "TlRMTVNTUAACAAAAAAAAAAAAAAACAgAAASNFZ4mrze8=";
+
+    fn response(lines: &[&str]) -> ResponseHead {
+        let lines: String =
+            lines.iter().map(|line| format!("Proxy-Authenticate: {line}\r\n")).collect();
+        ResponseHead::parse(format!("HTTP/1.1 407 X\r\n{lines}\r\n").as_bytes()).unwrap()
+    }
+
+    fn request() -> RequestHead {
+        RequestHead::parse(b"GET http://a/ HTTP/1.1\r\n\r\n").unwrap()
+    }
+
+    const ALL: &[Scheme] = &[Scheme::Basic, Scheme::Digest, Scheme::Negotiate, Scheme::Ntlm];
+
+    fn login<'a>(keys: &'a Keys, schemes: &'a [Scheme]) -> Option<Login<'a>> {
+        let dialect = Dialect::Ntlmv2;
+        Some(Login {
+            client: Client { dialect, domain: "D", user: "u", workstation: "W", keys },
+            password: Some(Secret::new("p")),
+            schemes,
+            moment: Moment { file_time: 0, client_challenge: [0xaa; 8] },
+        })
+    }
+
+    fn keys() -> Keys {
+        Keys { ntlmv2: Some([1; 16]), ..Keys::default() }
+    }
+
+    #[track_caller]
+    fn answered(handshake: &mut Handshake<'_>, lines: &[&str]) -> Reply {
+        match handshake.on_response(&response(lines)) {
+            Verdict::Answer(reply) => reply,
+            other => panic!("{lines:?}: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn refused(handshake: &mut Handshake<'_>, lines: &[&str]) -> Refusal {
+        match handshake.on_response(&response(lines)) {
+            Verdict::Refused(refusal) => refusal,
+            other => panic!("{lines:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn from_the_first_407_to_the_answer() {
+        let (keys, request) = (keys(), request());
+        for (scheme, carrier) in
+            [("NTLM", Carrier::Ntlm), ("Negotiate", Carrier::Negotiate(Wrapping::Bare))]
+        {
+            let mut handshake = Handshake::new(Side::Proxy, &request, login(&keys, ALL));
+            let bare = format!("Basic realm=\"a, b\", {}", scheme.to_lowercase());
+            let reply = answered(&mut handshake, &[&bare]);
+            assert!(reply.value.starts_with(&format!("{scheme} TlRMTVNTUAAB")) && !reply.last);
+            assert!(!handshake.is_settled());
+            let reply = answered(&mut handshake, &["Other", &format!("{scheme} {CHALLENGE}")]);
+            assert!(reply.value.starts_with(&format!("{scheme} TlRMTVNTUAAD")) && reply.last);
+            assert_eq!(handshake.carrier(), Some(carrier));
+            let done = ResponseHead::parse(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            assert_eq!(handshake.on_response(&done), Verdict::Relay);
+            assert_eq!(refused(&mut handshake, &[scheme]), Refusal::Credentials);
+        }
+    }
+
+    #[test]
+    fn the_strongest_allowed_scheme_is_chosen_whatever_the_order() {
+        let (keys, request) = (keys(), request());
+        let lines = ["Basic realm=b", "Digest realm=d, nonce=n, NEGOTIATE", "ntlm"];
+        for (allowed, begins) in [
+            (ALL, "NTLM TlRM"),
+            (&[Scheme::Negotiate, Scheme::Digest], "Negotiate TlRM"),
+            (&[Scheme::Basic, Scheme::Digest], "Digest username=\"u\", realm=\"d\""),
+            (&[Scheme::Basic], "Basic dTpw"),
+        ] {
+            let mut handshake = Handshake::new(Side::Proxy, &request, login(&keys, allowed));
+            let reply = answered(&mut handshake, &lines);
+            assert!(reply.value.starts_with(begins), "{}", reply.value);
+            assert_eq!(reply.last, !reply.value.contains("TlRM"));
+        }
+    }
+
+    #[test]
+    fn a_server_that_wants_spnego_gets_it_on_a_new_connection() {
+        let (keys, request) = (keys(), request());
+        let mut handshake = Handshake::new(Side::Proxy, &request, login(&keys, ALL));
+        assert!(!answered(&mut handshake, &["Negotiate"]).fresh);
+        let reply = answered(&mut handshake, &["Negotiate"]);
+        assert!(reply.fresh && !reply.last && reply.value.starts_with("Negotiate YE"));
+        assert_eq!(refused(&mut handshake, &["Negotiate"]), Refusal::NoChallenge);
+    }
+
+    #[test]
+    fn a_stale_nonce_is_no_refusal_but_not_for_ever() {
+        let (keys, request) = (keys(), request());
+        let mut handshake = Handshake::new(Side::Proxy, &request, login(&keys, ALL));
+        answered(&mut handshake, &["Digest realm=d, nonce=one"]);
+        let stale = "Digest realm=d, nonce=two, stale=TRUE";
+        assert!(answered(&mut handshake, &[stale]).value.contains("nonce=\"two\""));
+        assert_eq!(refused(&mut handshake, &[stale]), Refusal::Credentials);
+        let mut handshake = Handshake::new(Side::Proxy, &request, login(&keys, ALL));
+        answered(&mut handshake, &["Digest realm=d, nonce=one"]);
+        let again = ["Digest realm=d, nonce=two"];
+        assert_eq!(refused(&mut handshake, &again), Refusal::Credentials);
+    }
+
+    #[test]
+    fn a_standing_counts_and_takes_the_next_nonce() {
+        let (keys, request) = (keys(), request());
+        let mut handshake = Handshake::new(Side::Proxy, &request, login(&keys, ALL));
+        let first = answered(&mut handshake, &["Digest realm=d, nonce=one, qop=auth"]);
+        assert!(first.value.contains("nc=00000001"));
+        let mut standing = handshake.into_standing().unwrap();
+        assert!(standing.answer(&request).contains("nc=00000002"));
+        let next = b"HTTP/1.1 200 OK\r\nProxy-Authentication-Info: nextnonce=\"two\"\r\n\r\n";
+        standing.renew(Side::Proxy, &ResponseHead::parse(next).unwrap());
+        let value = standing.answer(&request);
+        assert!(value.contains("nc=00000001") && value.contains("nonce=\"two\""), "{value}");
+    }
+
+    #[test]
+    fn what_cannot_be_answered_says_why() {
+        let (keys, request) = (keys(), request());
+        let ntlm = &[Scheme::Ntlm];
+        let mut fresh = Handshake::new(Side::Proxy, &request, login(&keys, ntlm));
+        let names = vec!["Kerberos".to_owned(), "Basic".to_owned()];
+        assert_eq!(refused(&mut fresh, &["Kerberos, Basic realm=x"]), Refusal::Schemes(names));
+        assert_eq!(refused(&mut fresh, &[]), Refusal::Schemes(vec![]));
+        for (line, expected) in [("NTLM", Refusal::NoChallenge), ("NTLM !!!", Refusal::NotBase64)] {
+            let mut opened = Handshake::new(Side::Proxy, &request, login(&keys, ntlm));
+            opened.open(Carrier::Ntlm).unwrap();
+            assert_eq!(refused(&mut opened, &[line]), expected);
+        }
+        let mut opened = Handshake::new(Side::Proxy, &request, login(&keys, ntlm));
+        opened.open(Carrier::Ntlm).unwrap();
+        assert!(matches!(refused(&mut opened, &["NTLM TlRM"]), Refusal::Ntlm(_)));
+        let mut nobody = Handshake::new(Side::Proxy, &request, None);
+        assert_eq!(refused(&mut nobody, &["NTLM"]), Refusal::NoAccount);
+    }
+}

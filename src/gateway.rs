@@ -1,0 +1,158 @@
+//! What all exchanges share: the configuration, the connections, and what is known of parents and
+//! accounts. A reload replaces it as a whole, so that everything begins afresh. Sends nothing.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::auth::credentials::Credentials;
+use crate::auth::{Login, Side, Standing};
+use crate::config::{Account, Config};
+use crate::failure::Failure;
+use crate::guard::Guard;
+use crate::http::head::{RequestHead, ResponseHead};
+use crate::http::target::Authority;
+use crate::ntlm::{Client, Moment};
+use crate::parents::Parents;
+use crate::pool::{Key, Pool};
+use crate::sys;
+
+/// How many standings and origins are remembered.
+const MAX_REMEMBERED: usize = 1024;
+
+/// See the module.
+pub struct Gateway {
+    /// What holds.
+    pub config: Config,
+    /// The account of the configuration.
+    pub account: Option<Arc<Credentials>>,
+    /// The parents and their health.
+    pub parents: Parents,
+    /// Idle connections.
+    pub pool: Pool,
+    /// Which credentials may be sent.
+    pub guard: Guard,
+    /// Logins that hold for a request, not for a connection.
+    pub standings: Standings,
+    /// Origins that demand a login, but none of ours.
+    pub strangers: Strangers,
+    /// Workstation in AUTHENTICATE messages.
+    workstation: String,
+}
+
+impl Gateway {
+    /// Everything begins afresh: no connection, no knowledge of any parent.
+    pub fn new(config: Config) -> Self {
+        let account = match &config.account {
+            Account::Known(credentials) => Some(Arc::new(credentials.clone())),
+            _ => None,
+        };
+        // A NetBIOS name: no domain behind it, upper-case.
+        let name = config
+            .workstation
+            .clone()
+            .unwrap_or_else(|| sys::host_name().split('.').next().unwrap_or_default().to_owned());
+        Self {
+            account,
+            parents: Parents::new(&config.parents, config.parent_timeout),
+            pool: Pool::default(),
+            guard: Guard::new(config.rejected_retry),
+            standings: Standings::default(),
+            strangers: Strangers::default(),
+            workstation: name.to_uppercase(),
+            config,
+        }
+    }
+
+    /// Whether each client brings its own account.
+    pub fn is_per_client(&self) -> bool {
+        matches!(self.config.account, Account::PerClient)
+    }
+
+    /// What a login with these credentials is made of. The only place where clock and dice enter.
+    ///
+    /// # Errors
+    /// When the system has no random bytes.
+    pub fn login<'a>(&'a self, credentials: &'a Credentials) -> Result<Login<'a>, Failure> {
+        let client_challenge =
+            sys::random().map_err(|error| Failure::System(format!("no random bytes: {error}")))?;
+        Ok(Login {
+            client: Client {
+                dialect: self.config.dialect,
+                domain: &credentials.domain,
+                user: &credentials.user,
+                workstation: &self.workstation,
+                keys: &credentials.keys,
+            },
+            password: credentials.password(),
+            schemes: &self.config.schemes,
+            moment: Moment { file_time: sys::file_time(), client_challenge },
+        })
+    }
+}
+
+/// Logins by next hop and account that later requests send without being asked.
+#[derive(Default)]
+pub struct Standings(Mutex<VecDeque<(Key, Standing)>>);
+
+impl Standings {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(Key, Standing)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The field value for a request.
+    pub fn answer(&self, key: &Key, request: &RequestHead) -> Option<String> {
+        let mut all = self.lock();
+        let (_, standing) = all.iter_mut().find(|(k, _)| k == key)?;
+        Some(standing.answer(request))
+    }
+
+    /// Remembers a login that was accepted.
+    pub fn put(&self, key: Key, standing: Standing) {
+        let mut all = self.lock();
+        all.retain(|(k, _)| *k != key);
+        if all.len() >= MAX_REMEMBERED {
+            all.pop_front();
+        }
+        all.push_back((key, standing));
+    }
+
+    /// Takes the nonce for the next request out of a response.
+    pub fn renew(&self, key: &Key, side: Side, response: &ResponseHead) {
+        if response.fields.contains(side.info_field())
+            && let Some((_, standing)) = self.lock().iter_mut().find(|(k, _)| k == key)
+        {
+            standing.renew(side, response);
+        }
+    }
+
+    /// It was not accepted any more.
+    pub fn forget(&self, key: &Key) {
+        self.lock().retain(|(k, _)| k != key);
+    }
+}
+
+/// A bounded set of origins, the oldest leaving first.
+#[derive(Default)]
+pub struct Strangers(Mutex<VecDeque<Authority>>);
+
+impl Strangers {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Authority>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is one.
+    pub fn contains(&self, origin: &Authority) -> bool {
+        self.lock().contains(origin)
+    }
+
+    /// It is one.
+    pub fn note(&self, origin: &Authority) {
+        let mut all = self.lock();
+        if !all.contains(origin) {
+            if all.len() >= MAX_REMEMBERED {
+                all.pop_front();
+            }
+            all.push_back(origin.clone());
+        }
+    }
+}
