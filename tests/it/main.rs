@@ -1,5 +1,36 @@
-//! The only test binary: real sockets on loopback, real threads, port 0.
+//! The tests of the whole: the library on real loopback sockets, with a client on one side and a
+//! parent and an origin that remember what they saw on the other.
 
-mod config;
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::as_conversions,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "test code: what goes wrong here fails a test"
+)]
+
+mod proxy;
 mod support;
 mod support_acceptor;
+
+mod access;
+mod basic_translation;
+mod bodies;
+mod challenges;
+mod cli;
+mod config;
+mod connect;
+mod direct;
+mod docs;
+mod early_answers;
+mod forwarding;
+mod parent_auth;
+mod pooling;
+mod refusals;
+mod tidy;
+mod vectors;

@@ -1,0 +1,105 @@
+//! Who may use the proxy.
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+
+use ntlmaps::config::{Args, Config};
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+
+use crate::proxy::Proxy;
+use crate::support::{Client, Origin, Response, Wire};
+
+/// An address of this machine that is not loopback. (Nothing is sent: connecting a UDP socket only
+/// chooses a route.)
+fn outer_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    socket.local_addr().ok().map(|addr| addr.ip()).filter(|ip| !ip.is_loopback())
+}
+
+/// What somebody at `from` is answered. That its loopback is where it calls makes it no neighbour.
+fn ask_from(from: IpAddr, to: SocketAddr, url: &str) -> Response {
+    let fd = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    bind(&fd, &SocketAddr::new(from, 0)).expect("an address of this machine");
+    connect(&fd, &to).expect("the proxy listens");
+    let mut stream = TcpStream::from(fd);
+    stream.write_all(format!("GET {url} HTTP/1.0\r\n\r\n").as_bytes()).expect("it is taken");
+    let mut wire = Wire::new(stream).expect("a socket");
+    let head = wire.read_response().expect("an answer, not a reset");
+    let body = wire.read_body(head.framing("GET").expect("a framing"), 1000).expect("a body");
+    Response { head, body, interim: Vec::new() }
+}
+
+#[test]
+fn a_stranger_is_told_so_and_a_friend_is_served() {
+    let Some(outer) = outer_address() else {
+        eprintln!("not tried: this machine has no address but loopback");
+        return;
+    };
+    let origin = Origin::start();
+    for (cfg, status) in [
+        (String::new(), 403),
+        ("FRIENDLY_IPS: 192.0.2.7 fd00::/8\n".to_owned(), 403),
+        (format!("FRIENDLY_IPS: 192.0.2.7 {outer}\n"), 200),
+        (format!("FRIENDLY_IPS: {outer}/20\n"), 200),
+        ("ALLOW_EXTERNAL_CLIENTS: 1\n".to_owned(), 200),
+    ] {
+        let proxy = Proxy::start(&cfg);
+        let response = ask_from(outer, proxy.addr(), &origin.url("/hello"));
+        assert_eq!(response.status(), status, "{cfg}");
+        if status == 403 {
+            assert!(response.text().contains("FRIENDLY_IPS"), "{}", response.text());
+        }
+        assert_eq!(proxy.get(&origin.url("/hello")).status(), 200, "its own machine, always");
+    }
+    assert_eq!(origin.seen().len(), 5 + 3);
+}
+
+#[test]
+fn strangers_do_not_use_up_the_places_of_clients() {
+    let Some(outer) = outer_address() else { return };
+    let origin = Origin::start();
+    let proxy = Proxy::start("MAX_CLIENTS: 2\n");
+    for _ in 0..10 {
+        assert_eq!(ask_from(outer, proxy.addr(), &origin.url("/")).status(), 403);
+    }
+    let mut clients = [proxy.client(), proxy.client()];
+    for client in &mut clients {
+        assert_eq!(client.get(&origin.url("/hello")).status(), 200);
+    }
+}
+
+#[test]
+fn one_client_more_than_there_are_places_waits_its_turn() {
+    let origin = Origin::start();
+    let proxy = Proxy::start("MAX_CLIENTS: 1\n");
+    let mut first = proxy.client();
+    assert_eq!(first.get(&origin.url("/hello")).status(), 200);
+    let mut second: Client = proxy.client();
+    second.start("GET", &origin.url("/bytes/2"), &[], b"");
+    assert_eq!(first.get(&origin.url("/bytes/1")).body.length, 1);
+    assert_eq!(origin.seen().len(), 2, "the second was not let in yet");
+    drop(first);
+    assert_eq!(second.read_response().body.length, 2);
+}
+
+#[test]
+fn who_is_permitted_is_what_the_list_says() {
+    for (cfg, ip, permitted) in [
+        ("", "127.0.0.1", true),
+        ("", "127.8.9.10", true),
+        ("", "::1", true),
+        ("", "::ffff:127.0.0.1", true),
+        ("", "192.0.2.7", false),
+        ("FRIENDLY_IPS: 192.0.2.0/24", "192.0.2.7", true),
+        ("FRIENDLY_IPS: 192.0.2.0/24", "::ffff:192.0.2.7", true),
+        ("FRIENDLY_IPS: 192.0.2.0/24", "192.0.3.7", false),
+        ("FRIENDLY_IPS: 2001:db8::/32", "2001:db8:1::1", true),
+        ("FRIENDLY_IPS: 2001:db8::/32", "2001:db9::1", false),
+        ("ALLOW_EXTERNAL_CLIENTS: 1", "203.0.113.9", true),
+    ] {
+        let loaded = Config::load("test.cfg", cfg.as_bytes(), &Args::default());
+        let clients = loaded.expect("it is right").config.clients;
+        assert_eq!(clients.permits(ip.parse().unwrap()), permitted, "{cfg} {ip}");
+    }
+}
