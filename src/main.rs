@@ -3,13 +3,14 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use log::LevelFilter;
 use ntlmaps::auth::credentials::Secret;
 use ntlmaps::config::args::USAGE;
-use ntlmaps::config::{Account, Args, Command, Config, Loaded, Notice, Severity, display};
+use ntlmaps::config::{Account, Args, Command, Config, Loaded, Notice, Origin, Severity, display};
 use ntlmaps::server::Server;
 use ntlmaps::sys;
 use zeroize::Zeroizing;
@@ -88,6 +89,18 @@ fn load(args: &Args) -> Result<Loaded, String> {
         None => ("no configuration file".to_owned(), Zeroizing::default()),
     };
     let mut loaded = Config::load(&name, &bytes, args).map_err(|notices| report(&notices))?;
+    if let Some(path) = path.filter(|path| is_open_secret(path, &loaded, &name)) {
+        loaded.warnings.push(Notice {
+            severity: Severity::Warning,
+            file: name,
+            origin: Origin::Default,
+            key: String::new(),
+            message: format!(
+                "holds a secret, and others on this machine can read it: chmod 600 {}",
+                path.display()
+            ),
+        });
+    }
     let missing = matches!(loaded.config.account, Account::NeedsPassword { .. });
     if let Some(password) = std::env::var("NTLMAPS_PASSWORD").ok().filter(|_| missing) {
         let account = std::mem::replace(&mut loaded.config.account, Account::None);
@@ -96,6 +109,13 @@ fn load(args: &Args) -> Result<Loaded, String> {
             .map_err(|error| format!("ntlmaps: NTLMAPS_PASSWORD: {error}"))?;
     }
     Ok(loaded)
+}
+
+/// Whether the file holds a secret and is not its owner's alone.
+fn is_open_secret(path: &Path, loaded: &Loaded, name: &str) -> bool {
+    let in_file = |shown: &display::Shown| shown.value == "***" && shown.origin.starts_with(name);
+    let for_others = |metadata: std::fs::Metadata| metadata.permissions().mode() & 0o077 != 0;
+    loaded.shown.iter().any(in_file) && std::fs::metadata(path).is_ok_and(for_others)
 }
 
 /// Every notice in a line of its own.
