@@ -179,7 +179,8 @@ impl Conn {
     /// on for a while, since closing at once would make the kernel reset the connection and take
     /// the response away from a peer that has not read it yet (RFC 9112 section 9.6).
     pub fn close_gently(mut self) {
-        const PATIENCE: Duration = Duration::from_secs(2);
+        const PATIENCE: Duration = Duration::from_secs(30);
+        const SILENCE: Duration = Duration::from_secs(2);
         if self.stream.shutdown(Shutdown::Write).is_err() {
             return;
         }
@@ -188,7 +189,7 @@ impl Conn {
             self.buffer.clear();
             self.start = 0;
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || !matches!(self.fill(Some(left)), Ok(1..)) {
+            if left.is_zero() || !matches!(self.fill(Some(left.min(SILENCE))), Ok(1..)) {
                 return;
             }
         }

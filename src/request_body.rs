@@ -13,6 +13,9 @@ use crate::sys::{self, Wait};
 /// How much of a body is kept, in bytes.
 const MAX_KEPT: usize = 1024 * 1024;
 
+/// How long a client that asked for a 100 waits for the next hop's; then it gets ours.
+const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// See [`RequestBody::is_long`].
 const LONG: u64 = 32 * 1024;
 
@@ -27,6 +30,8 @@ pub struct RequestBody<'c> {
     version: Version,
     framing: BodyFraming,
     scanner: BodyScanner,
+    /// The client waits for a 100 before it sends.
+    awaits: bool,
     /// Bytes taken from the client.
     taken: u64,
     /// The beginning, when it may have to be repeated.
@@ -43,9 +48,16 @@ pub struct RequestBody<'c> {
 
 impl<'c> RequestBody<'c> {
     /// The body behind a head just read from `client`, which speaks `version`.
-    pub fn new(client: &'c mut Conn, version: Version, framing: BodyFraming) -> Self {
+    /// `expects`: it asked for a 100 before it sends (RFC 9110 section 10.1.1).
+    pub fn new(
+        client: &'c mut Conn,
+        version: Version,
+        framing: BodyFraming,
+        expects: bool,
+    ) -> Self {
         let scanner = BodyScanner::new(framing);
-        Self { client: Some(client), version, framing, scanner, ..Self::none() }
+        let awaits = expects && version == Version::Http11;
+        Self { client: Some(client), version, framing, scanner, awaits, ..Self::none() }
     }
 
     /// No body, of a request that originates here.
@@ -55,6 +67,7 @@ impl<'c> RequestBody<'c> {
             version: Version::Http11,
             framing: BodyFraming::None,
             scanner: BodyScanner::new(BodyFraming::None),
+            awaits: false,
             taken: 0,
             kept: Vec::new(),
             keeping: false,
@@ -138,10 +151,19 @@ impl<'c> RequestBody<'c> {
             let Some(client) = self.client.as_deref_mut() else { return Ok(()) };
             if client.buffered().is_empty() {
                 let mut waits = [Wait::readable(to.stream()), Wait::readable(client.stream())];
-                sys::poll(&mut waits, None).map_err(|e| Failure::System(e.to_string()))?;
+                let patience = self.awaits.then_some(CONTINUE_TIMEOUT);
+                let in_time =
+                    sys::poll(&mut waits, patience).map_err(|e| Failure::System(e.to_string()))?;
                 let [hop, _] = waits;
                 if hop.ready {
                     return Ok(());
+                }
+                if !in_time {
+                    // A next hop that does not know the expectation would wait for ever.
+                    self.awaits = false;
+                    let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+                    client.write_all(go_on).map_err(|_| Failure::ClientGone)?;
+                    continue;
                 }
                 match client.fill(None) {
                     Ok(1..) => {}
@@ -164,6 +186,7 @@ impl<'c> RequestBody<'c> {
         let taken = ahead.get(..count).unwrap_or_default();
         self.pending.extend_from_slice(taken);
         self.taken = self.taken.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        self.awaits &= count == 0;
         if count > 0 && !self.lost {
             if self.keeping && self.kept.len().saturating_add(count) <= MAX_KEPT {
                 self.kept.extend_from_slice(taken);
@@ -222,6 +245,7 @@ impl<'c> RequestBody<'c> {
         if self.version == Version::Http10 {
             return Ok(());
         }
+        self.awaits &= head.status != 100;
         forwarding::remove_hop_by_hop(&mut head.fields);
         let mut wire = Vec::new();
         head.encode(&mut wire);

@@ -116,8 +116,8 @@ impl Session {
         };
         let persists = forwarding::persists(head.version, &head.fields);
         let plan = plan(gateway, &head, account);
-        let expects = head.fields.contains("expect");
-        let mut body = RequestBody::new(client, head.version, framing);
+        let expects = head.fields.has_member("expect", "100-continue");
+        let mut body = RequestBody::new(client, head.version, framing, expects);
         let outcome = match plan {
             Err(reply) => Err(Some(reply)),
             Ok(Plan { target, authority, hop }) => {
@@ -456,8 +456,35 @@ fn log_failure(method: &str, target: &str, failure: &Failure) {
     log::log!(level, "{method} {}: {failure}", printable(target));
 }
 
-/// A target as it may stand in a log: one line, and nothing of a query, where secrets travel.
+/// A target as it may stand in a log: one line, without userinfo and query, where secrets travel.
 fn printable(target: &str) -> String {
     let shown = target.split_once('?').map_or(target, |(path, _query)| path);
-    shown.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    let (scheme, rest) = match shown.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), shown),
+    };
+    let (authority, path) = rest.split_once('/').map_or((rest, ""), |(a, path)| (a, path));
+    let host = authority.rsplit_once('@').map_or(authority, |(_userinfo, host)| host);
+    let slash = if rest.contains('/') { "/" } else { "" };
+    let line = format!("{scheme}{host}{slash}{path}");
+    line.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn a_log_shows_where_it_goes_and_no_secret() {
+        for (target, shown) in [
+            ("http://a.test/p?token=s", "http://a.test/p"),
+            ("http://u:s3cret@a.test:8/p@q", "http://a.test:8/p@q"),
+            ("http://u:s3cret@a.test", "http://a.test"),
+            ("a.test:443", "a.test:443"),
+            ("/p/q", "/p/q"),
+            ("*", "*"),
+        ] {
+            assert_eq!(printable(target), shown);
+        }
+    }
 }
