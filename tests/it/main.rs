@@ -28,6 +28,7 @@ mod connect;
 mod direct;
 mod docs;
 mod early_answers;
+mod expectations;
 mod forwarding;
 mod parent_auth;
 mod pooling;
