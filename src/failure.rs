@@ -194,7 +194,8 @@ impl fmt::Display for Words<'_> {
             Failure::Resting(hop, Resting { refused, left }) => write!(
                 f,
                 "The {hop} refused these credentials {} ago. To keep the account from being locked \
-                 they are not sent again for {}, or until ntlmaps is started anew. Check {}.",
+                 they are not sent again for {}, or until the configuration is reloaded (kill -HUP). \
+                 Check {}.",
                 Span(*refused),
                 Span(*left),
                 self.account

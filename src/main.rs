@@ -11,7 +11,7 @@ use log::LevelFilter;
 use ntlmaps::auth::credentials::Secret;
 use ntlmaps::config::args::USAGE;
 use ntlmaps::config::{Account, Args, Command, Config, Loaded, Notice, Origin, Severity, display};
-use ntlmaps::server::Server;
+use ntlmaps::server::{Reloader, Server};
 use ntlmaps::sys;
 use zeroize::Zeroizing;
 
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Command::Version => print(concat!("ntlmaps ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Check => load(&args).and_then(|loaded| check(&loaded, args.verbosity > 0)),
         Command::Hash => hash(&args),
-        Command::Serve => load(&args).and_then(serve),
+        Command::Serve => load(&args).and_then(|loaded| serve(loaded, args)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -185,15 +185,10 @@ fn ask_for_password(config: &mut Config) -> Result<(), String> {
     Ok(())
 }
 
-fn serve(loaded: Loaded) -> Result<(), String> {
+fn serve(loaded: Loaded, args: Args) -> Result<(), String> {
     let Loaded { mut config, warnings, .. } = loaded;
     start_logger(&config)?;
-    for notice in &warnings {
-        match notice.severity {
-            Severity::Note => log::info!("{notice}"),
-            _ => log::warn!("{notice}"),
-        }
-    }
+    log_notices(&warnings);
     ask_for_password(&mut config)?;
     let server = Server::bind(config).map_err(|error| format!("ntlmaps: {error}"))?;
     for address in server.addresses() {
@@ -205,8 +200,50 @@ fn serve(loaded: Loaded) -> Result<(), String> {
             },
         )?;
     }
+    let reloader = server.reloader();
+    sys::on_hang_up(move || reload(&args, &reloader))
+        .map_err(|error| format!("ntlmaps: signals: {error}"))?;
     server.run();
     Ok(())
+}
+
+/// Puts the file as it is now in force; one with an error changes nothing.
+fn reload(args: &Args, reloader: &Reloader) {
+    match load(args) {
+        Ok(Loaded { mut config, warnings, .. }) => {
+            log_notices(&warnings);
+            let before = reloader.gateway();
+            if let (Account::NeedsPassword { domain, user }, Some(known)) =
+                (&config.account, &before.account)
+            {
+                // Somebody typed it at the start; nobody is there to type it again.
+                if (domain, user) == (&known.domain, &known.user) {
+                    config.account = Account::Known(known.as_ref().clone());
+                }
+            }
+            if matches!(config.account, Account::NeedsPassword { .. }) {
+                log::error!("not reloaded: there is no PASSWORD for the new USER");
+                return;
+            }
+            reloader.reload(config);
+            log::info!("reloaded");
+        }
+        Err(error) => {
+            for line in error.lines() {
+                log::error!("{}", line.trim_start_matches("ntlmaps: "));
+            }
+            log::error!("not reloaded: what held before still holds");
+        }
+    }
+}
+
+fn log_notices(notices: &[Notice]) {
+    for notice in notices {
+        match notice.severity {
+            Severity::Note => log::info!("{notice}"),
+            _ => log::warn!("{notice}"),
+        }
+    }
 }
 
 /// Messages go to standard error or LOG_FILE; RUST_LOG overrides how many.

@@ -114,6 +114,11 @@ impl Server {
         Stopper { addresses: self.addresses(), shared: Arc::clone(&self.shared) }
     }
 
+    /// What changes the configuration from another thread.
+    pub fn reloader(&self) -> Reloader {
+        Reloader(Arc::clone(&self.shared))
+    }
+
     /// Serves until a [`Stopper`] says otherwise.
     pub fn run(self) {
         thread::scope(|scope| {
@@ -138,6 +143,29 @@ impl Stopper {
             // accept() waits for a client; this is one.
             drop(TcpStream::connect_timeout(address, Duration::from_secs(1)));
         }
+    }
+}
+
+/// Changes the configuration of a running server.
+pub struct Reloader(Arc<Shared>);
+
+impl Reloader {
+    /// What holds now.
+    pub fn gateway(&self) -> Arc<Gateway> {
+        self.0.gateway()
+    }
+
+    /// From the next request on, this holds; running requests and tunnels go on as they began. The
+    /// pool is dropped and the guard starts afresh. Where to listen does not change.
+    pub fn reload(&self, mut config: Config) {
+        let before = self.gateway();
+        let listens = |config: &Config| (config.listen_port, config.listen_addresses.clone());
+        if listens(&before.config) != listens(&config) {
+            log::warn!("where to listen changes only when ntlmaps is started anew");
+        }
+        resolve_friends(&mut config);
+        let gateway = Arc::new(Gateway::new(config));
+        *self.0.gateway.write().unwrap_or_else(PoisonError::into_inner) = gateway;
     }
 }
 

@@ -188,6 +188,20 @@ pub fn raise_descriptor_limit() -> Option<u64> {
     }
 }
 
+/// Runs `action` in a thread of its own whenever SIGHUP arrives, instead of ending.
+///
+/// # Errors
+/// When the handler cannot be installed or the thread not started.
+pub fn on_hang_up(mut action: impl FnMut() + Send + 'static) -> io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGHUP])?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for _ in signals.forever() {
+            action();
+        }
+    })?;
+    Ok(())
+}
+
 /// A terminal that does not show what is typed, until this is dropped.
 pub struct EchoOff(rustix::termios::Termios);
 
