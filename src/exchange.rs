@@ -181,11 +181,13 @@ impl<'a> Exchange<'a> {
         mut conn: Conn,
         body: &mut RequestBody<'_>,
     ) -> Result<Option<Answer>, Failure> {
-        let field = self.gateway.standings.answer(&self.key, self.head);
-        if field.is_some() && !body.is_repeatable() {
+        let mut handshake = Handshake::new(self.side, self.head, None);
+        let standing = self.gateway.standings.take(&self.key);
+        if standing.is_some() && !body.is_repeatable() {
             // A nonce may turn out to be stale; this body could not be sent again then.
             return Ok(None);
         }
+        let field = standing.map(|standing| handshake.resume(standing));
         let leg = Leg { field, ..Leg::PLAIN };
         body.keep();
         let response = match self.leg(&mut conn, &leg, body) {
@@ -198,16 +200,14 @@ impl<'a> Exchange<'a> {
         // Without an account there is nothing better to try: the demand is the answer.
         if response.status == self.side.status() && self.key.credentials.is_some() {
             log::debug!("the {} asks for a login again", self.name);
-            self.gateway.standings.forget(&self.key);
             return Ok(None);
         }
-        self.gateway.standings.renew(&self.key, self.side, &response);
+        self.leave_standing(handshake, &response);
         self.answer(conn, response, body, true).map(Some)
     }
 
     /// The request on a connection of its own, with whatever handshake that takes.
     fn on_fresh(&self, body: &mut RequestBody<'_>) -> Result<Answer, Failure> {
-        let Gateway { guard, standings, .. } = self.gateway;
         let login = self.key.credentials.as_deref().map(|account| self.gateway.login(account));
         let mut handshake = Handshake::new(self.side, self.head, login.transpose()?);
         // `None`: the next leg dials.
@@ -225,7 +225,7 @@ impl<'a> Exchange<'a> {
                 && let Some(account) = &self.key.credentials
             {
                 let resting = |resting| Failure::Resting(self.name.clone(), resting);
-                attempt = Some(guard.attempt(account).map_err(resting)?);
+                attempt = Some(self.gateway.guard.attempt(account).map_err(resting)?);
             }
             let response = match self.leg(&mut line, &leg, body) {
                 // It had closed behind its 407 and not said so.
@@ -243,13 +243,7 @@ impl<'a> Exchange<'a> {
             match handshake.on_response(&response) {
                 Verdict::Relay if leg.with_body || body.framing().is_empty() => {
                     let settled = handshake.is_settled();
-                    match handshake.into_standing() {
-                        Some(mut standing) => {
-                            standing.renew(self.side, &response);
-                            standings.put(self.key.clone(), standing);
-                        }
-                        None => standings.renew(&self.key, self.side, &response),
-                    }
+                    self.leave_standing(handshake, &response);
                     let open = !matches!(self.hop, NextHop::Parent(p) if p.challenges());
                     return self.answer(line, response, body, open || settled);
                 }
@@ -259,7 +253,6 @@ impl<'a> Exchange<'a> {
                     leg = Leg::PLAIN;
                 }
                 Verdict::Answer(reply) => {
-                    standings.forget(&self.key);
                     // A parent that announces a close with its challenge may not mean it (old ISA
                     // does); behind a bare 407 it costs little to believe it.
                     let stays =
@@ -310,7 +303,8 @@ impl<'a> Exchange<'a> {
             return Ok(Leg { field: Some(field), with_body: false, last: false });
         }
         if body.is_repeatable() {
-            let field = self.gateway.standings.answer(&self.key, self.head);
+            let standing = self.gateway.standings.take(&self.key);
+            let field = standing.map(|standing| handshake.resume(standing));
             return Ok(Leg { field, ..Leg::PLAIN });
         }
         let (line, response) = self.ask()?;
@@ -321,6 +315,14 @@ impl<'a> Exchange<'a> {
             }
             _ => Leg::PLAIN,
         })
+    }
+
+    /// Leaves a login that holds for a request to the next one.
+    fn leave_standing(&self, handshake: Handshake<'_>, response: &ResponseHead) {
+        if let Some(mut standing) = handshake.into_standing() {
+            standing.renew(self.side, response);
+            self.gateway.standings.put(self.key.clone(), standing);
+        }
     }
 
     /// Asks whether a login is demanded, with a request that has no body and no effect (OPTIONS is

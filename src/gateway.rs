@@ -5,11 +5,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::auth::credentials::Credentials;
-use crate::auth::{Login, Side, Standing};
+use crate::auth::{Login, Standing};
 use crate::config::{Account, Config};
 use crate::failure::Failure;
 use crate::guard::Guard;
-use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::target::Authority;
 use crate::ntlm::{Client, Moment};
 use crate::parents::Parents;
@@ -90,7 +89,8 @@ impl Gateway {
     }
 }
 
-/// Logins by next hop and account that later requests send without being asked.
+/// Logins that later requests send without being asked, by next hop and account. One is out while
+/// a request uses it: a nonce counts its requests, and Squid refuses one that counts backwards.
 #[derive(Default)]
 pub struct Standings(Mutex<VecDeque<(Key, Standing)>>);
 
@@ -99,35 +99,20 @@ impl Standings {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The field value for a request.
-    pub fn answer(&self, key: &Key, request: &RequestHead) -> Option<String> {
+    /// Takes one out.
+    pub fn take(&self, key: &Key) -> Option<Standing> {
         let mut all = self.lock();
-        let (_, standing) = all.iter_mut().find(|(k, _)| k == key)?;
-        Some(standing.answer(request))
+        let at = all.iter().rposition(|(k, _)| k == key)?;
+        all.remove(at).map(|(_, standing)| standing)
     }
 
-    /// Remembers a login that was accepted.
+    /// Leaves one that was accepted for the next request.
     pub fn put(&self, key: Key, standing: Standing) {
         let mut all = self.lock();
-        all.retain(|(k, _)| *k != key);
         if all.len() >= MAX_REMEMBERED {
             all.pop_front();
         }
         all.push_back((key, standing));
-    }
-
-    /// Takes the nonce for the next request out of a response.
-    pub fn renew(&self, key: &Key, side: Side, response: &ResponseHead) {
-        if response.fields.contains(side.info_field())
-            && let Some((_, standing)) = self.lock().iter_mut().find(|(k, _)| k == key)
-        {
-            standing.renew(side, response);
-        }
-    }
-
-    /// It was not accepted any more.
-    pub fn forget(&self, key: &Key) {
-        self.lock().retain(|(k, _)| k != key);
     }
 }
 

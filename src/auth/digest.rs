@@ -28,10 +28,16 @@ impl Algorithm {
     fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(_, a)| *a == self).map_or("", |(name, _)| name)
     }
+
+    fn named(name: &str) -> Result<Self, DigestError> {
+        let known = Self::NAMES.iter().find(|(n, _)| n.eq_ignore_ascii_case(name.trim()));
+        known.map(|(_, known)| *known).ok_or_else(|| DigestError::Algorithm(name.to_owned()))
+    }
 }
 
 /// A Digest challenge that can be answered (RFC 7616 section 3.3). `domain` means nothing to a
-/// proxy, `userhash` is an offer that need not be taken, other parameters must be ignored.
+/// proxy, `userhash` is an offer that need not be taken, `charset` can only ask for what is done
+/// anyway, other parameters must be ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DigestChallenge {
     /// `realm`: which of the user's passwords is meant.
@@ -48,8 +54,6 @@ pub struct DigestChallenge {
     pub qop_auth: bool,
     /// `stale`: the response was right but for the age of its nonce. No refusal.
     pub stale: bool,
-    /// `charset` is UTF-8 (RFC 7616 section 4).
-    pub charset_utf8: bool,
 }
 
 /// Why a Digest challenge cannot be answered.
@@ -98,18 +102,7 @@ impl DigestChallenge {
             Some(text) if !is_sound(text) => Err(DigestError::Unprintable(name)),
             found => Ok(found.map(str::to_owned)),
         };
-        let says = |name, value| {
-            challenge.param(name).is_some_and(|found| found.trim().eq_ignore_ascii_case(value))
-        };
-        let algorithm = match challenge.param("algorithm").map(str::trim) {
-            None => None,
-            Some(wanted) => {
-                let known =
-                    Algorithm::NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
-                let (_, known) = known.ok_or_else(|| DigestError::Algorithm(wanted.to_owned()))?;
-                Some(*known)
-            }
-        };
+        let algorithm = challenge.param("algorithm").map(Algorithm::named).transpose()?;
         let qop = challenge.param("qop").map_or("", str::trim);
         let qop_auth = qop.split(',').any(|option| option.trim().eq_ignore_ascii_case("auth"));
         if !qop_auth && !qop.is_empty() {
@@ -125,8 +118,7 @@ impl DigestChallenge {
             opaque: echoed("opaque")?,
             algorithm,
             qop_auth,
-            stale: says("stale", "true"),
-            charset_utf8: says("charset", "UTF-8"),
+            stale: challenge.param("stale").is_some_and(|v| v.trim().eq_ignore_ascii_case("true")),
         })
     }
 }
@@ -141,8 +133,8 @@ pub fn ha1(user: &str, realm: &str, password: &str) -> Key {
 ///
 /// `uri` is the request-target as it is sent: absolute-form to a proxy, the authority with CONNECT.
 /// `nonce_count` counts the requests with this nonce from 1. With MD5-sess `cnonce` stays the same
-/// as long as the challenge does. Control characters in `user` or `uri`, which no field can carry,
-/// become `?`, and the server will not agree.
+/// as long as the challenge does. Control characters in `user`, which no field can carry, become
+/// `?`, and the server will not agree.
 pub fn answer(
     challenge: &DigestChallenge,
     user: &str,
@@ -154,14 +146,14 @@ pub fn answer(
 ) -> String {
     let count = format!("{nonce_count:08x}");
     let cnonce = hex(&cnonce);
-    let response = response(challenge, ha1, method, uri, &count, &cnonce);
+    let uri = plain(uri);
+    let response = response(challenge, ha1, method, &uri, &count, &cnonce);
     // Which values are quoted is fixed, "for historical reasons" (RFC 7616 section 3.4).
     let mut value = format!(
-        "Digest username={}, realm={}, nonce={}, uri={}",
+        "Digest username={}, realm={}, nonce={}, uri=\"{uri}\"",
         quoted(user),
         quoted(&challenge.realm),
-        quoted(&challenge.nonce),
-        quoted(uri)
+        quoted(&challenge.nonce)
     );
     if challenge.qop_auth {
         value.push_str(&format!(", cnonce=\"{cnonce}\", nc={count}, qop=auth"));
@@ -235,6 +227,20 @@ fn quoted(text: &str) -> String {
     quoted
 }
 
+/// A URI without what no URI has (RFC 3986), though clients send it: servers do not agree on
+/// whether to unescape this one quoted-string (Squid does not), so nothing in it needs escaping.
+fn plain(uri: &str) -> String {
+    let mut plain = String::with_capacity(uri.len());
+    for c in uri.chars() {
+        if c.is_ascii_control() || matches!(c, '"' | '\\') {
+            plain.push_str(&format!("%{:02X}", u32::from(c)));
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
 /// Lower-case hexadecimal, as hashes go into each other here (RFC 7616 section 3.1.3, LHEX).
 fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().saturating_mul(2));
@@ -259,32 +265,18 @@ mod tests {
     #[test]
     fn published_conversations() {
         // RFC 7616 section 3.9.1 and RFC 2617 section 3.5; the last is the same without qop.
-        for (challenged, password, cnonce, expected) in [
-            (
-                "Digest realm=\"http-auth@example.org\", qop=\"auth, auth-int\", algorithm=MD5, \
-                 nonce=\"7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v\", \
-                 opaque=\"FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS\"",
-                "Circle of Life",
-                "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ",
-                "8ca523f5e9506fed4657c9700eebdbec",
-            ),
-            (
-                "Digest realm=\"testrealm@host.com\", qop=\"auth,auth-int\", \
-                 nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\", \
-                 opaque=\"5ccc069c403ebaf9f0171e9517f40e41\"",
-                "Circle Of Life",
-                "0a4f113b",
-                "6629fae49393a05397450978507c4ef1",
-            ),
-            (
-                "Digest realm=\"testrealm@host.com\", nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\"",
-                "Circle Of Life",
-                "",
-                "670fd8c2df070c60b045671b8b24ff02",
-            ),
+        let old = ["testrealm@host.com", "Circle Of Life", "dcd98b7102dd2f0e8b11d0f600bfb0c093"];
+        let nonce = "7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v";
+        let new = ["http-auth@example.org", "Circle of Life", nonce];
+        let cnonce = "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ";
+        for ([realm, password, nonce], rest, cnonce, expected) in [
+            (new, "algorithm=MD5, qop=\"auth\"", cnonce, "8ca523f5e9506fed4657c9700eebdbec"),
+            (old, "qop=\"auth,auth-int\"", "0a4f113b", "6629fae49393a05397450978507c4ef1"),
+            (old, "", "", "670fd8c2df070c60b045671b8b24ff02"),
         ] {
-            let challenge = challenge(challenged).unwrap();
-            let key = ha1("Mufasa", &challenge.realm, password);
+            let line = format!("Digest realm=\"{realm}\", nonce=\"{nonce}\", {rest}");
+            let key = ha1("Mufasa", realm, password);
+            let challenge = challenge(&line).unwrap();
             let got = response(&challenge, &key, "GET", "/dir/index.html", "00000001", cnonce);
             assert_eq!(got, expected);
         }
@@ -294,81 +286,51 @@ mod tests {
     fn fields_as_they_go_out() {
         // Responses computed with Python's hashlib.
         let key = ha1("böb", "Corp Digest", "pä$$ wörd:\"€");
-        assert_eq!(hex(&key), "3b6d251cb0010f4daa2293947136d66d");
-        let answered = |line: &str| {
-            let challenge = challenge(line).unwrap();
-            answer(&challenge, "böb", &key, "CONNECT", "origin.example:443", 42, CNONCE)
-        };
-        let begins = r#"Digest username="böb", realm="Corp Digest", nonce="a\"b\\c", uri="origin.example:443""#;
-        let with_qop = r#", cnonce="0102030405060708", nc=0000002a, qop=auth, response="#;
-        for (line, rest) in [
-            (
-                r#"Digest realm="Corp Digest", nonce="a\"b\\c", qop="auth", stale=false"#,
-                format!(r#"{with_qop}"44fba05e2a95c5cf05e079c906dc1a25""#),
-            ),
-            (
-                r#"digest REALM="Corp Digest",nonce="a\"b\\c",qop=auth,algorithm="md5-sess",opaque="""#,
-                format!(
-                    r#"{with_qop}"246b33f7979ce25a00aa9690f121df17", opaque="", algorithm=MD5-sess"#
-                ),
-            ),
-            (
-                r#"Digest realm="Corp Digest", nonce="a\"b\\c", opaque="o\"", algorithm=MD5"#,
-                r#", response="9180246d8a6a303b9f4d34f1bad04f7e", opaque="o\"", algorithm=MD5"#
-                    .to_owned(),
-            ),
+        let begins = r#"username="böb", realm="Corp Digest", nonce="a\"b\\c", uri="o.example:443""#;
+        let session = r#""bbc3495f523bd391080ce2831edf5562", algorithm=MD5-sess"#;
+        let with_qop = r#", cnonce="0102030405060708", nc=0000002a, qop=auth"#;
+        for (rest, qop, answered) in [
+            ("qop=\"auth\", stale=false", with_qop, r#""655ca9be29b76ade092741b187428644""#),
+            ("qop=auth,algorithm=\"md5-sess\"", with_qop, session),
+            (r#"opaque="o\"""#, "", r#""1240790326d1b071177a291f4968b16e", opaque="o\"""#),
         ] {
-            assert_eq!(answered(line), format!("{begins}{rest}"));
+            let line = format!(r#"digest REALM="Corp Digest",nonce="a\"b\\c",{rest}"#);
+            let challenge = challenge(&line).unwrap();
+            let got = answer(&challenge, "böb", &key, "CONNECT", "o.example:443", 42, CNONCE);
+            assert_eq!(got, format!("Digest {begins}{qop}, response={answered}"));
         }
     }
 
     #[test]
     fn no_line_can_be_broken() {
         let fine = challenge("Digest realm=r, nonce=n, qop=auth").unwrap();
-        let value = answer(&fine, "a\r\nX: \"\\", &[0; 16], "GET", "http://h/\n\0\"", 1, CNONCE);
-        assert!(value.starts_with(
-            r#"Digest username="a??X: \"\\", realm="r", nonce="n", uri="http://h/??\"", cnonce="#
-        ));
+        let value = answer(&fine, "a\r\nX: \"\\", &[0; 16], "GET", "http://h/\n\0\"\\", 1, CNONCE);
+        let begins =
+            r#"Digest username="a??X: \"\\", realm="r", nonce="n", uri="http://h/%0A%00%22%5C", "#;
+        assert!(value.starts_with(begins));
+        assert!(value.ends_with("response=\"768296fa71f3d6876b7a5a8ce9179b60\""));
         for (name, value) in [("realm", "r\r\n"), ("nonce", "n\x7f"), ("opaque", "o\u{fffd}")] {
-            let mut broken = Challenge { scheme: "Digest".to_owned(), ..Challenge::default() };
-            broken.params.push((name.to_owned(), value.to_owned()));
-            for name in ["realm", "nonce", "opaque"] {
-                broken.params.push((name.to_owned(), "x".to_owned()));
-            }
+            let params = [(name, value), ("realm", "x"), ("nonce", "x"), ("opaque", "x")];
+            let params = params.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+            let broken = Challenge { params, ..Challenge::default() };
             assert_eq!(DigestChallenge::of(&broken), Err(DigestError::Unprintable(name)));
         }
     }
 
     #[test]
     fn what_is_read_of_a_challenge() {
-        let read =
-            challenge("Digest realm=\"\", nonce=n, stale=TRUE, charset=utf-8, userhash=true");
-        let expected = DigestChallenge {
-            realm: String::new(),
-            nonce: "n".to_owned(),
-            opaque: None,
-            algorithm: None,
-            qop_auth: false,
-            stale: true,
-            charset_utf8: true,
-        };
-        assert_eq!(read, Ok(expected));
+        let odd = challenge("Digest realm=\"\", nonce=n, stale=TRUE, userhash=true").unwrap();
+        assert!(odd.realm.is_empty() && odd.opaque.is_none() && odd.algorithm.is_none());
+        assert!(odd.stale && !odd.qop_auth);
         for (line, expected) in [
             ("Digest nonce=n", DigestError::Missing("realm")),
-            ("Digest realm=r", DigestError::Missing("nonce")),
             ("Digest realm=r, nonce=\"\"", DigestError::Missing("nonce")),
-            ("Digest bm9uc2Vuc2U=", DigestError::Missing("realm")),
-            (
-                "Digest realm=r, nonce=n, algorithm=SHA-256, qop=auth",
-                DigestError::Algorithm("SHA-256".to_owned()),
-            ),
+            ("Digest realm=r, nonce=n, algorithm=SHA", DigestError::Algorithm("SHA".to_owned())),
             ("Digest realm=r, nonce=n, qop=\"auth-int\"", DigestError::Qop("auth-int".to_owned())),
             ("Digest realm=r, nonce=n, algorithm=MD5-sess", DigestError::SessionWithoutQop),
         ] {
             assert_eq!(challenge(line), Err(expected), "{line}");
         }
-        let told = DigestError::Algorithm("SHA-256".to_owned()).to_string();
-        assert_eq!(told, "it wants Digest with SHA-256; MD5 is what there is");
     }
 
     #[test]
@@ -376,11 +338,9 @@ mod tests {
         for (value, expected) in [
             (&b"nextnonce=\"a, b=\\\"c\", qop=auth, nc=00000001"[..], Some("a, b=\"c")),
             (b"rspauth=\"00\", NextNonce = n", Some("n")),
-            (b"qop=auth, rspauth=\"nextnonce=x\"", None),
+            (b"rspauth=\"nextnonce=x\"", None),
             (b"nextnonce=\"\"", None),
-            (b"nextnonce=\"a\x01\"", None),
-            (b"nextnonce=\"\xe4\"", None),
-            (b"nextnonce", None),
+            (b"nextnonce=\"a\x01\xe4\"", None),
             (b"", None),
         ] {
             assert_eq!(next_nonce(value).as_deref(), expected);

@@ -45,6 +45,8 @@ enum State {
     Authenticated(Carrier),
     /// Credentials went out that hold for a request, not for the connection.
     Answered { standing: Standing, stale: u8 },
+    /// Credentials went out without being asked, as an earlier request had them accepted.
+    Resumed(Standing),
 }
 
 impl<'a> Handshake<'a> {
@@ -58,17 +60,24 @@ impl<'a> Handshake<'a> {
         let message = self.login.as_ref()?.client.negotiate();
         let value = match carrier {
             Carrier::Negotiate(Wrapping::Spnego) => {
-                token(carrier, &spnego::wrap_negotiate(&message))
+                field_value(carrier, &spnego::wrap_negotiate(&message))
             }
-            _ => token(carrier, &message),
+            _ => field_value(carrier, &message),
         };
         self.state = State::Negotiated(carrier, message);
         Some(value)
     }
 
+    /// Begins with what an earlier request had accepted: the field value to send.
+    pub fn resume(&mut self, mut standing: Standing) -> String {
+        let value = standing.answer(self.request);
+        self.state = State::Resumed(standing);
+        value
+    }
+
     /// Whether the last word was said.
     pub fn is_settled(&self) -> bool {
-        matches!(self.state, State::Authenticated(_) | State::Answered { .. })
+        !matches!(self.state, State::Fresh | State::Negotiated(..))
     }
 
     /// How the NTLM messages travelled, once the last word was said.
@@ -82,7 +91,7 @@ impl<'a> Handshake<'a> {
     /// What later requests may send without being asked.
     pub fn into_standing(self) -> Option<Standing> {
         match self.state {
-            State::Answered { standing, .. } => Some(standing),
+            State::Answered { standing, .. } | State::Resumed(standing) => Some(standing),
             _ => None,
         }
     }
@@ -97,7 +106,7 @@ impl<'a> Handshake<'a> {
             return Verdict::Refused(Refusal::NoAccount);
         }
         match std::mem::replace(&mut self.state, State::Fresh) {
-            State::Fresh => self.choose(&offered, false),
+            State::Fresh | State::Resumed(_) => self.choose(&offered, false),
             State::Negotiated(carrier, negotiate) => {
                 let of_scheme = offered.iter().find(|challenge| challenge.is(carrier.scheme()));
                 match of_scheme.and_then(|challenge| challenge.token68.as_deref()) {
@@ -128,7 +137,6 @@ impl<'a> Handshake<'a> {
 
     /// Answers by the strongest scheme that is offered, allowed and possible.
     fn choose(&mut self, offered: &[Challenge], fresh: bool) -> Verdict {
-        let names = || offered.iter().map(|challenge| challenge.scheme.clone()).collect();
         let has = |name: &str| offered.iter().any(|challenge| challenge.is(name));
         for (name, scheme) in Scheme::NAMES {
             let allowed = |login: &Login<'_>| login.schemes.contains(&scheme);
@@ -151,7 +159,7 @@ impl<'a> Handshake<'a> {
                 return Verdict::Answer(Reply { fresh, ..reply });
             }
         }
-        Verdict::Refused(Refusal::Schemes(names()))
+        Verdict::Refused(Refusal::Schemes(offered.iter().map(named).collect()))
     }
 
     /// NEGOTIATE by the first carrier that was not tried.
@@ -163,33 +171,39 @@ impl<'a> Handshake<'a> {
     /// AUTHENTICATE, in the wrapping the challenge came in.
     fn authenticate(&mut self, carrier: Carrier, negotiate: &[u8], challenge: &str) -> Verdict {
         let Some(login) = &self.login else { return Verdict::Refused(Refusal::NoAccount) };
-        let Ok(bytes) = BASE64.decode(challenge) else {
-            return Verdict::Refused(Refusal::NotBase64);
+        let token = match (BASE64.decode(challenge), carrier) {
+            (Ok(token), _) => token,
+            // Squid's "Negotiate *": its helper could not read what it got.
+            (Err(_), Carrier::Negotiate(_)) => Vec::new(),
+            (Err(_), Carrier::Ntlm) => return Verdict::Refused(Refusal::NotBase64),
         };
-        let unwrapped = match carrier {
-            Carrier::Ntlm => Ok((Wrapping::Bare, bytes.as_slice())),
-            Carrier::Negotiate(_) => spnego::unwrap(&bytes),
+        let message = match carrier {
+            Carrier::Ntlm => Ok(token.as_slice()),
+            Carrier::Negotiate(_) => spnego::unwrap(&token).map(|(_, message)| message),
         };
-        let (wrapping, challenge) = match unwrapped {
-            Ok(unwrapped) => unwrapped,
+        let challenge = match message {
+            Ok(message) => message,
+            Err(SpnegoError::NotNtlm | SpnegoError::OtherMechanism) => {
+                return Verdict::Refused(Refusal::Spnego(SpnegoError::NotNtlm));
+            }
             // The server has had enough of what it saw: perhaps it wants it wrapped.
-            Err(SpnegoError::Rejected | SpnegoError::NoMessage) => {
+            Err(error) => {
                 self.tried.push(carrier);
                 let spnego = [Carrier::Negotiate(Wrapping::Spnego)];
                 return match self.begin(&spnego) {
                     Some(reply) => Verdict::Answer(Reply { fresh: true, ..reply }),
-                    None => Verdict::Refused(Refusal::Spnego(SpnegoError::Rejected)),
+                    None => Verdict::Refused(Refusal::Spnego(error)),
                 };
             }
-            Err(error) => return Verdict::Refused(Refusal::Spnego(error)),
         };
         match login.client.authenticate(negotiate, challenge, login.moment) {
             Ok(message) => {
-                let value = match wrapping {
-                    Wrapping::Bare => token(carrier, &message),
-                    Wrapping::Spnego => token(carrier, &spnego::wrap_authenticate(&message)),
+                let answer = match carrier {
+                    Carrier::Ntlm => message,
+                    Carrier::Negotiate(_) => spnego::wrap_like(&token, &message),
                 };
                 self.state = State::Authenticated(carrier);
+                let value = field_value(carrier, &answer);
                 Verdict::Answer(Reply { value, last: true, fresh: false })
             }
             Err(error) => Verdict::Refused(Refusal::Ntlm(error)),
@@ -271,12 +285,20 @@ impl Drop for DigestStanding {
     }
 }
 
+/// A scheme as it is told to people, with the reason where Digest is not the Digest that is spoken.
+fn named(challenge: &Challenge) -> String {
+    match DigestChallenge::of(challenge) {
+        Err(error) if challenge.is("Digest") => format!("{} ({error})", challenge.scheme),
+        _ => challenge.scheme.clone(),
+    }
+}
+
 fn digest_challenges(offered: &[Challenge]) -> impl Iterator<Item = DigestChallenge> {
     let digests = offered.iter().filter(|challenge| challenge.is("Digest"));
     digests.filter_map(|challenge| DigestChallenge::of(challenge).ok())
 }
 
-fn token(carrier: Carrier, bytes: &[u8]) -> String {
+fn field_value(carrier: Carrier, bytes: &[u8]) -> String {
     format!("{} {}", carrier.scheme(), BASE64.encode(bytes))
 }
 
@@ -396,8 +418,10 @@ mod tests {
         let mut handshake = Handshake::new(Side::Proxy, &request, login(&keys, ALL));
         let first = answered(&mut handshake, &["Digest realm=d, nonce=one, qop=auth"]);
         assert!(first.value.contains("nc=00000001"));
+        let standing = handshake.into_standing().unwrap();
+        let mut handshake = Handshake::new(Side::Proxy, &request, login(&keys, ALL));
+        assert!(handshake.resume(standing).contains("nc=00000002"));
         let mut standing = handshake.into_standing().unwrap();
-        assert!(standing.answer(&request).contains("nc=00000002"));
         let next = b"HTTP/1.1 200 OK\r\nProxy-Authentication-Info: nextnonce=\"two\"\r\n\r\n";
         standing.renew(Side::Proxy, &ResponseHead::parse(next).unwrap());
         let value = standing.answer(&request);
