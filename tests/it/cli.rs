@@ -137,7 +137,8 @@ fn without_words_it_takes_the_file_of_its_directory() {
 
 #[test]
 fn words_overrule_the_file() {
-    let parent = Parent::ntlm(ALICE).origin(Origin::start().addr()).start();
+    let origin = Origin::start();
+    let parent = Parent::ntlm(ALICE).origin(origin.addr()).start();
     let cfg =
         format!("LISTEN_ADDRESS: 127.0.0.1\nLISTEN_PORT: 1\nPARENT_PROXY: {}\n", parent.addr());
     let place = Place::with("ntlmaps.cfg", &cfg);
@@ -298,7 +299,7 @@ fn no_secret_is_ever_told() {
         let mut serving = Serving::start(command);
         let address = serving.address();
         let value = pair.map(basic);
-        let target = "http://example.test/hello";
+        let target = "http://ann:URL-s3cret@example.test/hello";
         for (method, target) in [("GET", target), ("POST", target), ("CONNECT", "example.test:80")]
         {
             let fields: Vec<_> =
@@ -321,7 +322,8 @@ fn no_secret_is_ever_told() {
                 assert!(!said.contains(secret), "{secret} in\n{said}");
             }
         }
-        for secret in ["TlRMTVNTUAAD", "TlRMTVNTUAAB", "TlRMTVNTUAAC", "Body-s3cret"] {
+        for secret in ["TlRMTVNTUAAD", "TlRMTVNTUAAB", "TlRMTVNTUAAC", "URL-s3cret", "Body-s3cret"]
+        {
             assert!(!said.contains(secret), "{secret} in\n{said}");
         }
     }

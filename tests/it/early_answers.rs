@@ -82,6 +82,25 @@ fn an_early_413_of_an_origin_is_heard_although_it_resets_the_connection() {
 }
 
 #[test]
+fn an_early_redirect_leaves_no_connection_behind() {
+    // On its first connection it answers at once and never looks at the body; it does not close.
+    let parent = Origin::raw(|number, mut wire| {
+        if let Ok(Some(_)) = wire.read_request() {
+            _ = wire.write(&response(302, &[("Location", "/")], number.to_string().as_bytes()));
+            _ = wire.read_to_end();
+        }
+    });
+    let proxy = Proxy::start(&format!("PARENT_PROXY: {}\n{NOBODY}", parent.addr()));
+    let mut client = proxy.client();
+    let head = client.head("PUT", &url("/"), &[("Content-Length", "100")], b"");
+    client.send([&head[..], b"some of it"].concat());
+    let response = client.read_response();
+    assert_eq!((response.status(), response.text().as_str()), (302, "1"));
+    assert!(response.fields().lists("Connection", "close"), "{response:?}");
+    assert_eq!(proxy.get(&url("/")).text(), "2");
+}
+
+#[test]
 fn a_client_that_goes_on_sending_after_an_early_answer_can_still_read_it() {
     let quirk = Quirk::EarlyAnswer { status: 403, after: 0, close: true };
     let network = Network::new(Parent::open().quirk(quirk), NOBODY);
