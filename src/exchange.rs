@@ -13,7 +13,7 @@ use crate::guard::Attempt;
 use crate::http::forwarding;
 use crate::http::framing::{BodyFraming, BodyScanner};
 use crate::http::head::{RequestHead, ResponseHead};
-use crate::http::target::Authority;
+use crate::http::target::{self, Authority};
 use crate::parents::{ORIGIN_CONNECT_TIMEOUT, Parent, dial};
 use crate::pool::{Key, Pool, Private};
 use crate::request_body::RequestBody;
@@ -249,6 +249,7 @@ impl<'a> Exchange<'a> {
                 }
                 // A place that needs no login: the bodyless leg was taken for the request.
                 Verdict::Relay => {
+                    handshake.restart();
                     conn = self.keep(line, &response, complete);
                     leg = Leg::PLAIN;
                 }
@@ -277,8 +278,11 @@ impl<'a> Exchange<'a> {
                     let rest = refused.map_or(Duration::ZERO, Attempt::refused);
                     return match self.side {
                         Side::Proxy => Err(Failure::Refused(self.name.clone(), refusal, rest)),
-                        // Perhaps the client can do better.
-                        Side::Origin => self.answer(line, response, body, false),
+                        // Perhaps the client can do better, on the same connection even.
+                        Side::Origin => {
+                            let nobody = self.key.credentials.is_none();
+                            self.answer(line, response, body, nobody)
+                        }
                     };
                 }
             }
@@ -376,7 +380,7 @@ impl<'a> Exchange<'a> {
                 log::debug!(
                     "{} {} -> {} from the {}{}",
                     self.head.method,
-                    self.head.target,
+                    target::printable(&self.head.target),
                     response.status,
                     self.name,
                     if leg.field.is_some() { " (login)" } else { "" }

@@ -44,7 +44,8 @@
 //! - [`exchange`]: one request, one next hop; the only place where a handshake meets a connection.
 //!   *Never* speaks to the client but to pull its body and pass on interim responses.
 //! - [`failure`]: trouble into words. *Never* names a secret.
-//! - [`session`]: one client connection; the only writer to a client of HTTP.
+//! - [`relay`]: a response to the client. *Never* changes what is in its body.
+//! - [`session`]: one client connection. *Never* dials.
 //! - [`tunnel`]: bytes after a tunnel is open. *Never* knows HTTP.
 //! - [`server`]: listeners, a thread for each client, permits. *Never* knows what clients say.
 //!
@@ -74,6 +75,7 @@ pub mod http;
 pub mod ntlm;
 pub mod parents;
 pub mod pool;
+pub mod relay;
 pub mod request_body;
 pub mod server;
 pub mod session;

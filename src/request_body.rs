@@ -1,6 +1,7 @@
 //! The body of a request on its way from the client to the next hop: streamed, with its beginning
 //! kept for as long as it may have to be sent a second time.
 
+use std::io;
 use std::time::Duration;
 
 use crate::conn::Conn;
@@ -216,6 +217,14 @@ impl<'c> RequestBody<'c> {
             }
         }
         true
+    }
+
+    /// Writes to the client, however long it takes.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn write_to_client(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.client.as_deref_mut().map_or(Ok(()), |client| client.write_all(bytes))
     }
 
     /// Reads the rest of a short body that nobody wants, so that the client can send a next

@@ -1,5 +1,4 @@
-//! One client connection: requests in, responses out, until one side has had enough. The only
-//! place that writes to a client of HTTP.
+//! One client connection: requests in, responses out, until one side has had enough.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,12 +14,14 @@ use crate::failure::{Failure, ask_for_account};
 use crate::gateway::Gateway;
 use crate::http::challenge::Challenge;
 use crate::http::forwarding;
-use crate::http::framing::{BodyFraming, BodyScanner};
-use crate::http::head::{HeadError, RequestHead, ResponseHead, Version};
+use crate::http::framing::BodyFraming;
+use crate::http::head::{HeadError, RequestHead, ResponseHead};
 use crate::http::reply::Reply;
-use crate::http::target::{Authority, RequestTarget};
+use crate::http::target::{self, Authority, RequestTarget};
 use crate::pool::Private;
+use crate::relay::{self, Relayed};
 use crate::request_body::RequestBody;
+use crate::sys;
 use crate::tunnel;
 
 /// How long a client may be silent between requests, and how long a head may take once begun.
@@ -52,8 +53,14 @@ enum Next {
     /// It is a tunnel to there.
     Tunnel(Conn),
     /// It is broken, or must look so: the client has to see that a response is not complete.
-    Cut,
+    Cut {
+        /// An orderly end would look like the end of the body.
+        reset: bool,
+    },
 }
+
+/// Nobody is there to be misled.
+const CUT: Next = Next::Cut { reset: false };
 
 impl Session {
     /// A client that was let in.
@@ -80,7 +87,12 @@ impl Session {
                     log::debug!("{} {relayed}", self.peer);
                     return;
                 }
-                Next::Cut => return,
+                Next::Cut { reset } => {
+                    if reset {
+                        sys::reset(self.client.stream());
+                    }
+                    return;
+                }
             }
         }
     }
@@ -102,7 +114,7 @@ impl Session {
     /// One request, from its head to the end of its response.
     fn serve(&mut self, gateway: &Gateway, mut head: RequestHead) -> Next {
         let Self { client, peer, account, private } = self;
-        log::debug!("{peer} {} {}", head.method, printable(&head.target));
+        log::debug!("{peer} {} {}", head.method, target::printable(&head.target));
         let framing = match BodyFraming::of_request(&head) {
             Ok(framing) if head.method == "CONNECT" && !framing.is_empty() => {
                 let reply = Reply::new(400, "A CONNECT request has no body.");
@@ -146,15 +158,22 @@ impl Session {
         };
         match outcome {
             Ok(Outcome::Response(answer)) => {
-                let persists = persists && body.is_taken();
-                relay_response(client, *answer, head.version, persists, gateway)
+                match relay::response(&mut body, *answer, head.version, persists, &gateway.pool) {
+                    Relayed::Whole { persists: true } => Next::Request,
+                    Relayed::Whole { persists: false } => Next::Close,
+                    Relayed::Cut { reset } => Next::Cut { reset },
+                    Relayed::Unfit(failure) => match failure.reply(false) {
+                        Some(reply) => respond(client, &reply, Some(&head), false),
+                        None => CUT,
+                    },
+                }
             }
             Ok(Outcome::Tunnel(response, server)) => {
                 let mut wire = Vec::new();
                 response.encode(&mut wire);
                 match client.write_all(&wire) {
                     Ok(()) => Next::Tunnel(server),
-                    Err(_) => Next::Cut,
+                    Err(_) => CUT,
                 }
             }
             Err(Some(reply)) => {
@@ -162,7 +181,7 @@ impl Session {
                 let persists = persists && (body.is_taken() || !expects && body.discard());
                 respond(client, &reply, Some(&head), persists)
             }
-            Err(None) => Next::Cut,
+            Err(None) => CUT,
         }
     }
 }
@@ -371,74 +390,12 @@ fn send_to_origin(
     send(gateway, &Outgoing { head, account: None, private: None }, body, Some(origin))
 }
 
-/// Passes a response on, body and all. The connection it came on is left to the pool before the
-/// last bytes go to the client: its next request must find it there.
-fn relay_response(
-    client: &mut Conn,
-    answer: Answer,
-    version: Version,
-    persists: bool,
-    gateway: &Gateway,
-) -> Next {
-    let Answer { mut head, framing, mut upstream } = answer;
-    let plan = forwarding::prepare_response(&mut head, framing, version, persists);
-    let mut scanner = BodyScanner::new(framing);
-    let mut out = Vec::with_capacity(1024);
-    head.encode(&mut out);
-    let mut begun = false;
-    loop {
-        let ahead = upstream.conn.buffered();
-        let scanned = if plan.decode {
-            scanner.decode(ahead, &mut out)
-        } else {
-            scanner.scan(ahead).inspect(|count| {
-                out.extend_from_slice(ahead.get(..*count).unwrap_or_default());
-            })
-        };
-        match scanned {
-            Ok(count) => upstream.conn.consume(count),
-            Err(error) => {
-                log::warn!("the {} sent a response that is cut: {error}", upstream.hop);
-                if begun {
-                    return Next::Cut;
-                }
-                let failure = Failure::BadResponse(upstream.hop, error.to_string());
-                return match failure.reply(false) {
-                    Some(reply) => respond(client, &reply, None, false),
-                    None => Next::Cut,
-                };
-            }
-        }
-        if scanner.is_done() {
-            break;
-        }
-        if client.write_all(&out).is_err() {
-            return Next::Cut;
-        }
-        out.clear();
-        begun = true;
-        if !matches!(upstream.conn.fill(None), Ok(1..)) {
-            if let Err(error) = scanner.at_close() {
-                log::warn!("the {} sent a response that is cut: {error}", upstream.hop);
-                return Next::Cut;
-            }
-            break;
-        }
-    }
-    upstream.release(&gateway.pool);
-    match client.write_all(&out) {
-        Ok(()) if plan.persists => Next::Request,
-        Ok(()) => Next::Close,
-        Err(_) => Next::Cut,
-    }
-}
-
 fn respond(client: &mut Conn, reply: &Reply, head: Option<&RequestHead>, persists: bool) -> Next {
     log::debug!("answering {}: {}", reply.status(), reply.text());
     match client.write_all(&reply.encode(head, persists)) {
         Ok(()) if persists => Next::Request,
         Ok(()) => Next::Close,
-        Err(_) => Next::Cut,
+        Err(_) => CUT,
     }
 }
 
@@ -453,38 +410,5 @@ fn log_failure(method: &str, target: &str, failure: &Failure) {
         Failure::ClientGone | Failure::BadBody(_) | Failure::Resting(..) => log::Level::Debug,
         _ => log::Level::Warn,
     };
-    log::log!(level, "{method} {}: {failure}", printable(target));
-}
-
-/// A target as it may stand in a log: one line, without userinfo and query, where secrets travel.
-fn printable(target: &str) -> String {
-    let shown = target.split_once('?').map_or(target, |(path, _query)| path);
-    let (scheme, rest) = match shown.split_once("://") {
-        Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        None => (String::new(), shown),
-    };
-    let (authority, path) = rest.split_once('/').map_or((rest, ""), |(a, path)| (a, path));
-    let host = authority.rsplit_once('@').map_or(authority, |(_userinfo, host)| host);
-    let slash = if rest.contains('/') { "/" } else { "" };
-    let line = format!("{scheme}{host}{slash}{path}");
-    line.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::printable;
-
-    #[test]
-    fn a_log_shows_where_it_goes_and_no_secret() {
-        for (target, shown) in [
-            ("http://a.test/p?token=s", "http://a.test/p"),
-            ("http://u:s3cret@a.test:8/p@q", "http://a.test:8/p@q"),
-            ("http://u:s3cret@a.test", "http://a.test"),
-            ("a.test:443", "a.test:443"),
-            ("/p/q", "/p/q"),
-            ("*", "*"),
-        ] {
-            assert_eq!(printable(target), shown);
-        }
-    }
+    log::log!(level, "{method} {}: {failure}", target::printable(target));
 }

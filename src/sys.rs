@@ -151,6 +151,13 @@ pub fn set_keepalive(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+/// Ends a connection by a reset, not an orderly end: the peer is to see that something is missing.
+pub fn reset(stream: &TcpStream) {
+    if let Err(error) = sockopt::set_socket_linger(stream, Some(Duration::ZERO)) {
+        log::debug!("a connection cannot be reset: {error}");
+    }
+}
+
 /// A listener, with a backlog of so many connections that wait to be accepted. `::` takes no IPv4
 /// clients, so that it can stand beside `0.0.0.0`; a port of connections that are still winding
 /// down can be had.

@@ -68,6 +68,11 @@ impl<'a> Handshake<'a> {
         Some(value)
     }
 
+    /// Forgets what was said: the next request stands for itself.
+    pub fn restart(&mut self) {
+        self.state = State::Fresh;
+    }
+
     /// Begins with what an earlier request had accepted: the field value to send.
     pub fn resume(&mut self, mut standing: Standing) -> String {
         let value = standing.answer(self.request);

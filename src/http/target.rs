@@ -213,6 +213,20 @@ impl fmt::Display for Authority {
     }
 }
 
+/// A target as it may stand in a log: one line, without userinfo and query, where secrets travel.
+pub fn printable(target: &str) -> String {
+    let shown = target.split_once('?').map_or(target, |(path, _query)| path);
+    let (scheme, rest) = match shown.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), shown),
+    };
+    let (authority, path) = rest.split_once('/').map_or((rest, ""), |(a, path)| (a, path));
+    let host = authority.rsplit_once('@').map_or(authority, |(_userinfo, host)| host);
+    let slash = if rest.contains('/') { "/" } else { "" };
+    let line = format!("{scheme}{host}{slash}{path}");
+    line.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -270,6 +284,20 @@ mod tests {
             let got = RequestTarget::parse(method, target)
                 .map(|t| t.authority().map(ToString::to_string));
             assert_eq!(got, expected.map(|t| t.map(str::to_owned)), "{method} {target:?}");
+        }
+    }
+
+    #[test]
+    fn a_log_shows_where_it_goes_and_no_secret() {
+        for (target, shown) in [
+            ("http://a.test/p?token=s", "http://a.test/p"),
+            ("http://u:s3cret@a.test:8/p@q", "http://a.test:8/p@q"),
+            ("http://u:s3cret@a.test", "http://a.test"),
+            ("a.test:443", "a.test:443"),
+            ("/p/q", "/p/q"),
+            ("*", "*"),
+        ] {
+            assert_eq!(printable(target), shown);
         }
     }
 }

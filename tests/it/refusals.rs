@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
 use crate::proxy::{ALICE, LOGIN, NOBODY, Network, Proxy, url};
@@ -275,4 +277,26 @@ fn a_chunk_that_is_none_behind_good_ones_looks_cut() {
     });
     let proxy = Proxy::start("");
     ends_in_a_body(proxy.client(), &origin.url("/"), "nonsense");
+}
+
+/// The end of the stream is how such a body ends; only a reset tells that it is not whole.
+#[test]
+fn a_body_until_close_that_is_cut_does_not_look_whole() {
+    for (version, head) in [
+        ("1.1", "HTTP/1.1 200 OK\r\n\r\nonly this"),
+        ("1.0", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nonly this\r\n"),
+    ] {
+        let origin = Origin::raw(move |_, mut wire| {
+            if let Ok(Some(_)) = wire.read_request() {
+                _ = wire.write(head.as_bytes());
+                // Until the client has it; then the connection breaks.
+                _ = set_socket_linger(wire.stream(), Some(Duration::ZERO));
+            }
+        });
+        let proxy = Proxy::start("");
+        let mut client = proxy.client();
+        client.send(format!("GET {} HTTP/{version}\r\nHost: x\r\n\r\n", origin.url("/")));
+        let result = client.try_read_response();
+        assert!(result.is_err(), "{version}: {result:?}");
+    }
 }

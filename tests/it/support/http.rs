@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 /// How long any read, write or wait of a test may take.
-pub const DEADLINE: Duration = Duration::from_secs(5);
+pub const DEADLINE: Duration = Duration::from_secs(15);
 
 /// The field lines of a message, in order, in their own case.
 #[derive(Clone, Default, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Tests that fail today, for bugs in `src`: declared in no `main.rs` until they are fixed.
+//! Clients that log in to an origin by themselves.
 
 use crate::proxy::Proxy;
 use crate::support::Origin;

@@ -1,0 +1,89 @@
+//! A response on its way to the client, body and all, streamed as it comes.
+
+use crate::exchange::Answer;
+use crate::failure::Failure;
+use crate::http::forwarding;
+use crate::http::framing::{BodyFraming, BodyScanner};
+use crate::http::head::Version;
+use crate::pool::Pool;
+use crate::request_body::RequestBody;
+
+/// What became of a response.
+pub enum Relayed {
+    /// The client has all of it. `persists`: and may send another request.
+    Whole {
+        /// Its connection stays open.
+        persists: bool,
+    },
+    /// One side broke off: the client must not take what it has for the whole.
+    Cut {
+        /// Only a reset tells it so: this body ends where the connection does.
+        reset: bool,
+    },
+    /// Nothing was sent, for what came cannot be passed on.
+    Unfit(Failure),
+}
+
+/// Passes a response on. `body` is what is left of the request, and knows the client, which speaks
+/// `version` and, if `persists`, would stay. The connection the response came on is left to the
+/// pool before the last bytes go to the client: its next request must find it there.
+pub fn response(
+    body: &mut RequestBody<'_>,
+    answer: Answer,
+    version: Version,
+    persists: bool,
+    pool: &Pool,
+) -> Relayed {
+    let Answer { mut head, framing, mut upstream } = answer;
+    // A success may begin before the request ends (an echo does); anything else ends the request.
+    let goes_on = head.status < 300;
+    let persists = persists && body.is_taken();
+    let plan = forwarding::prepare_response(&mut head, framing, version, persists);
+    let cut = Relayed::Cut { reset: plan.decode || framing == BodyFraming::UntilClose };
+    let mut scanner = BodyScanner::new(framing);
+    let mut out = Vec::with_capacity(1024);
+    head.encode(&mut out);
+    let mut begun = false;
+    loop {
+        let ahead = upstream.conn.buffered();
+        let scanned = if plan.decode {
+            scanner.decode(ahead, &mut out)
+        } else {
+            scanner.scan(ahead).inspect(|count| {
+                out.extend_from_slice(ahead.get(..*count).unwrap_or_default());
+            })
+        };
+        match scanned {
+            Ok(count) => upstream.conn.consume(count),
+            Err(error) => {
+                log::warn!("the {} sent a response that is cut: {error}", upstream.hop);
+                let failure = Failure::BadResponse(upstream.hop, error.to_string());
+                return if begun { cut } else { Relayed::Unfit(failure) };
+            }
+        }
+        if scanner.is_done() {
+            break;
+        }
+        if body.write_to_client(&out).is_err() {
+            return cut;
+        }
+        out.clear();
+        begun = true;
+        if goes_on && !body.is_sent() && body.resume(&mut upstream.conn).is_err() {
+            return cut;
+        }
+        let read = upstream.conn.fill(None);
+        if !matches!(read, Ok(1..)) {
+            if read.is_err() || scanner.at_close().is_err() {
+                log::warn!("the {} broke off in the middle of a response", upstream.hop);
+                return cut;
+            }
+            break;
+        }
+    }
+    upstream.release(pool);
+    match body.write_to_client(&out) {
+        Ok(()) => Relayed::Whole { persists: plan.persists },
+        Err(_) => cut,
+    }
+}
