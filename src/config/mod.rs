@@ -10,7 +10,7 @@
 //!
 //! Whatever is wrong on the way goes into one report, so that all errors are told at once.
 //! [`access`] says what the entries of the lists of hosts and clients mean, [`display`] prints
-//! what holds.
+//! what holds, [`cntlm`] makes a file of ours of a cntlm.conf.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use log::LevelFilter;
 pub mod access;
 pub mod account;
 pub mod args;
+pub mod cntlm;
 pub mod display;
 pub mod fields;
 mod file;

@@ -34,6 +34,7 @@ mod early_answers;
 mod expectations;
 mod forwarding;
 mod guard;
+mod import_cntlm;
 mod origin_auth;
 mod own_login;
 mod parent_auth;
