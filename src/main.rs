@@ -10,9 +10,7 @@ use std::process::ExitCode;
 use log::LevelFilter;
 use ntlmaps::auth::credentials::Secret;
 use ntlmaps::config::args::USAGE;
-use ntlmaps::config::{
-    Account, Args, Command, Config, Loaded, Notice, Origin, Severity, cntlm, display,
-};
+use ntlmaps::config::{Account, Args, Command, Config, Loaded, Notice, Origin, Severity, display};
 use ntlmaps::server::{Reloader, Server};
 use ntlmaps::sys;
 use zeroize::Zeroizing;
@@ -35,7 +33,6 @@ fn main() -> ExitCode {
         Command::Version => print(concat!("ntlmaps ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Check => load(&args).and_then(|loaded| check(&loaded, args.verbosity > 0)),
         Command::Hash => hash(&args),
-        Command::ImportCntlm => import(&args),
         Command::Serve => load(&args).and_then(|loaded| serve(loaded, args)),
     };
     match outcome {
@@ -154,18 +151,6 @@ fn hash(args: &Args) -> Result<(), String> {
         None => read_password("Password to hash: ")?,
     };
     print(&display::hash_lines(&domain, &user, &password))
-}
-
-/// `--import-cntlm`: the new configuration to standard output, then what there is to say about it.
-fn import(args: &Args) -> Result<(), String> {
-    let path = args.cntlm_conf.as_deref().unwrap_or_default();
-    let bytes = std::fs::read(path).map_err(|error| format!("ntlmaps: {path}: {error}"))?;
-    let made = cntlm::import(path, &Zeroizing::new(bytes), args.cntlm_hashes);
-    print(&made.text)?;
-    if !made.notices.is_empty() {
-        say(&report(&made.notices));
-    }
-    Ok(())
 }
 
 /// Asks at the terminal, unseen; or reads the first line of standard input.

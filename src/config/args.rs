@@ -6,7 +6,6 @@ use std::ffi::OsStr;
 use getopts::{HasArg, Matches, Occur, Options};
 use log::LevelFilter;
 
-use super::cntlm::HashForm;
 use crate::auth::credentials::Secret;
 
 /// What the program is asked to do.
@@ -19,8 +18,6 @@ pub enum Command {
     Check,
     /// `--hash`: read a password and print the lines to paste.
     Hash,
-    /// `--import-cntlm FILE`: print a configuration that does what a cntlm.conf does.
-    ImportCntlm,
     /// `-V`: print the version.
     Version,
     /// `-h`: print [`USAGE`].
@@ -42,10 +39,6 @@ pub struct Args {
     pub username: Option<String>,
     /// Overrides `PASSWORD` and the hashes.
     pub password: Option<Secret>,
-    /// The file of [`Command::ImportCntlm`].
-    pub cntlm_conf: Option<String>,
-    /// How its hashes are written; `None`: to be found out.
-    pub cntlm_hashes: Option<HashForm>,
     /// How many `-v` there are.
     pub verbosity: u8,
 }
@@ -65,8 +58,6 @@ A local proxy that logs in to an NTLM parent proxy for programs that cannot.
 
       --check         print what holds and where it comes from, then end
       --hash          read a password, print hashes to keep in its place
-      --import-cntlm CNTLM.CONF   print a configuration that does the same
-      --cntlm-hashes plain|inverted    how cntlm wrote its Pass* (0.94|older)
   -v                  say more; -vv says most; --check -v explains every key
   -V, --version       print the version
   -h, --help          print this
@@ -76,16 +67,15 @@ Then point programs at it:
 ";
 
 /// Options that end the program once they are done, and what they are for.
-const COMMANDS: [(&str, Command); 5] = [
+const COMMANDS: [(&str, Command); 4] = [
     ("help", Command::Help),
     ("version", Command::Version),
     ("check", Command::Check),
     ("hash", Command::Hash),
-    ("import-cntlm", Command::ImportCntlm),
 ];
 
 /// Options of features that are still to be built.
-const NOT_YET: [(&str, HasArg); 1] = [("diagnose", HasArg::Maybe)];
+const NOT_YET: [(&str, HasArg); 2] = [("diagnose", HasArg::Maybe), ("import-cntlm", HasArg::Yes)];
 
 impl Args {
     /// Reads the words after the program's name. An option given twice counts as given last.
@@ -120,15 +110,9 @@ impl Args {
             let number = text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok());
             number.flatten().ok_or("--port takes a number from 0 to 65535")
         });
-        let config = file_of(&matches, "config")?;
-        let cntlm_conf = file_of(&matches, "import-cntlm")?;
-        let cntlm_hashes = text_of(&matches, "cntlm-hashes")?.map(|text| {
-            let mut names = HashForm::NAMES.into_iter();
-            let found = names.find(|(name, _)| name.eq_ignore_ascii_case(&text));
-            found.map(|(_, form)| form).ok_or("--cntlm-hashes takes plain or inverted")
-        });
-        if cntlm_hashes.is_some() && cntlm_conf.is_none() {
-            return Err("--cntlm-hashes goes with --import-cntlm".to_owned());
+        let config = text_of(&matches, "config")?;
+        if config.as_deref() == Some("") {
+            return Err("--config takes the name of a file".to_owned());
         }
         Ok(Self {
             config,
@@ -137,8 +121,6 @@ impl Args {
             domain: text_of(&matches, "domain")?,
             username: text_of(&matches, "username")?,
             password: text_of(&matches, "password")?.map(Secret::new),
-            cntlm_conf,
-            cntlm_hashes: cntlm_hashes.transpose()?,
             verbosity: u8::try_from(matches.opt_count("v")).unwrap_or(u8::MAX),
         })
     }
@@ -155,15 +137,9 @@ impl Args {
 
 fn known_options() -> Options {
     let mut options = Options::new();
-    for (short, long) in [
-        ("c", "config"),
-        ("p", "port"),
-        ("", "domain"),
-        ("", "username"),
-        ("", "password"),
-        ("", "import-cntlm"),
-        ("", "cntlm-hashes"),
-    ] {
+    for (short, long) in
+        [("c", "config"), ("p", "port"), ("", "domain"), ("", "username"), ("", "password")]
+    {
         options.opt(short, long, "", "", HasArg::Yes, Occur::Multi);
     }
     for (short, long) in [("h", "help"), ("V", "version"), ("", "check"), ("", "hash"), ("v", "")] {
@@ -182,14 +158,6 @@ fn text_of(matches: &Matches, name: &str) -> Result<Option<String>, String> {
         return Err(format!("--{name} holds a control character"));
     }
     Ok(Some(text))
-}
-
-/// As [`text_of`], for the name of a file.
-fn file_of(matches: &Matches, name: &str) -> Result<Option<String>, String> {
-    match text_of(matches, name)? {
-        Some(text) if text.is_empty() => Err(format!("--{name} takes the name of a file")),
-        text => Ok(text),
-    }
 }
 
 fn lower_first(sentence: &str) -> String {
@@ -211,11 +179,6 @@ mod tests {
         let port = |port| Args { port: Some(port), ..Args::default() };
         let config = |file: &str| Args { config: Some(file.into()), ..Args::default() };
         let command = |command| Args { command, ..Args::default() };
-        let import = |cntlm_hashes| Args {
-            cntlm_conf: Some("a.conf".into()),
-            cntlm_hashes,
-            ..command(Command::ImportCntlm)
-        };
         for (words, expected) in [
             ("", Args::default()),
             ("-c a.cfg", config("a.cfg")),
@@ -234,9 +197,6 @@ mod tests {
             ("-vv -v", Args { verbosity: 3, ..Args::default() }),
             ("--check", command(Command::Check)),
             ("--hash --hash", command(Command::Hash)),
-            ("--import-cntlm a.conf", import(None)),
-            ("--import-cntlm a.conf --cntlm-hashes plain", import(Some(HashForm::Plain))),
-            ("--cntlm-hashes=Inverted --import-cntlm=a.conf", import(Some(HashForm::Inverted))),
             ("-h", command(Command::Help)),
             ("--help --check", command(Command::Help)),
             ("-V --hash", command(Command::Version)),
@@ -262,11 +222,7 @@ mod tests {
             ("--check --hash", "--check and --hash do not go together"),
             ("--diagnose", "--diagnose is not supported yet"),
             ("--diagnose http://a/", "--diagnose is not supported yet"),
-            ("--import-cntlm", "argument to option 'import-cntlm' missing"),
-            ("--import-cntlm=", "--import-cntlm takes the name of a file"),
-            ("--import-cntlm a --hash", "--hash and --import-cntlm do not go together"),
-            ("--cntlm-hashes plain", "--cntlm-hashes goes with --import-cntlm"),
-            ("--import-cntlm a --cntlm-hashes s3", "--cntlm-hashes takes plain or inverted"),
+            ("--import-cntlm s3cret", "--import-cntlm is not supported yet"),
         ] {
             assert_eq!(parse(words), Err(expected.to_owned()), "{words}");
         }
@@ -303,9 +259,7 @@ mod tests {
         {
             assert!(USAGE.contains(option), "{option}");
         }
-        for option in
-            ["--hash", "--import-cntlm", "--cntlm-hashes", "-v ", "-V, --version", "-h, --help"]
-        {
+        for option in ["--hash", "-v ", "-V, --version", "-h, --help"] {
             assert!(USAGE.contains(option), "{option}");
         }
     }
