@@ -14,6 +14,7 @@ use crate::ntlm::{Client, Moment};
 use crate::parents::Parents;
 use crate::pool::{Key, Pool};
 use crate::sys;
+use crate::urllog::UrlLog;
 
 /// How many standings and origins are remembered.
 const MAX_REMEMBERED: usize = 1024;
@@ -34,6 +35,8 @@ pub struct Gateway {
     pub standings: Standings,
     /// Origins that demand a login, but none of ours.
     pub strangers: Strangers,
+    /// Where requests are logged.
+    pub url_log: Option<UrlLog>,
     /// Workstation in AUTHENTICATE messages.
     workstation: String,
 }
@@ -50,8 +53,13 @@ impl Gateway {
             .workstation
             .clone()
             .unwrap_or_else(|| sys::host_name().split('.').next().unwrap_or_default().to_owned());
+        let url_log = config.url_log.as_deref().and_then(|path| {
+            let told = |error: &_| log::warn!("URL_LOG: {path}: {error}; requests are not logged");
+            UrlLog::open(path).inspect_err(told).ok()
+        });
         Self {
             account,
+            url_log,
             parents: Parents::new(&config.parents, config.parent_timeout),
             pool: Pool::default(),
             guard: Guard::new(config.rejected_retry),

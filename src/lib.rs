@@ -47,6 +47,7 @@
 //! - [`relay`]: a response to the client. *Never* changes what is in its body.
 //! - [`session`]: one client connection. *Never* dials.
 //! - [`tunnel`]: bytes after a tunnel is open. *Never* knows HTTP.
+//! - [`urllog`]: a line for each request when it is over. *Never* costs one.
 //! - [`server`]: listeners, a thread for each client, permits. *Never* knows what clients say.
 //!
 //! # Threads
@@ -81,3 +82,4 @@ pub mod server;
 pub mod session;
 pub mod sys;
 pub mod tunnel;
+pub mod urllog;

@@ -33,8 +33,9 @@ pub struct RequestBody<'c> {
     scanner: BodyScanner,
     /// The client waits for a 100 before it sends.
     awaits: bool,
-    /// Bytes taken from the client.
+    /// Bytes taken from the client, and written to it.
     taken: u64,
+    written: u64,
     /// The beginning, when it may have to be repeated.
     kept: Vec<u8>,
     keeping: bool,
@@ -70,6 +71,7 @@ impl<'c> RequestBody<'c> {
             scanner: BodyScanner::new(BodyFraming::None),
             awaits: false,
             taken: 0,
+            written: 0,
             kept: Vec::new(),
             keeping: false,
             lost: false,
@@ -224,7 +226,13 @@ impl<'c> RequestBody<'c> {
     /// # Errors
     /// When it is gone.
     pub fn write_to_client(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.written = self.written.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         self.client.as_deref_mut().map_or(Ok(()), |client| client.write_all(bytes))
+    }
+
+    /// How many bytes that were.
+    pub fn written(&self) -> u64 {
+        self.written
     }
 
     /// Reads the rest of a short body that nobody wants, so that the client can send a next

@@ -23,6 +23,7 @@ use crate::relay::{self, Relayed};
 use crate::request_body::RequestBody;
 use crate::sys;
 use crate::tunnel;
+use crate::urllog::{self, Entry};
 
 /// How long a client may be silent between requests, and how long a head may take once begun.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
@@ -75,24 +76,34 @@ impl Session {
                 Ok(head) => head,
                 Err(error) => return self.end_of_requests(&error),
             };
-            let next = match RequestHead::parse(&head) {
-                Ok(head) => self.serve(&gateway(), head),
-                Err(error) => respond(&mut self.client, &bad_head(error), None, false),
+            let head = match RequestHead::parse(&head) {
+                Ok(head) => head,
+                Err(error) => {
+                    respond(&mut self.client, &bad_head(error), None, false);
+                    return self.client.close_gently();
+                }
             };
+            let gateway = gateway();
+            let log = gateway.url_log.as_ref().map(|log| (log, Entry::begin(self.peer, &head)));
+            let mut outcome = urllog::Outcome::default();
+            let next = self.serve(&gateway, head, &mut outcome);
+            let write_log = |outcome: &urllog::Outcome| {
+                if let Some((log, entry)) = &log {
+                    log.write(entry, outcome);
+                }
+            };
+            if let Next::Tunnel(server) = next {
+                let relayed = tunnel::relay(self.client, server);
+                log::debug!("{} {relayed}", self.peer);
+                outcome.bytes = relayed.there.saturating_add(relayed.back);
+                return write_log(&outcome);
+            }
+            write_log(&outcome);
             match next {
                 Next::Request => self.client.release_buffer(),
                 Next::Close => return self.client.close_gently(),
-                Next::Tunnel(server) => {
-                    let relayed = tunnel::relay(self.client, server);
-                    log::debug!("{} {relayed}", self.peer);
-                    return;
-                }
-                Next::Cut { reset } => {
-                    if reset {
-                        sys::reset(self.client.stream());
-                    }
-                    return;
-                }
+                Next::Cut { reset: true } => return sys::reset(self.client.stream()),
+                Next::Cut { reset: false } | Next::Tunnel(_) => return,
             }
         }
     }
@@ -112,17 +123,25 @@ impl Session {
     }
 
     /// One request, from its head to the end of its response.
-    fn serve(&mut self, gateway: &Gateway, mut head: RequestHead) -> Next {
+    fn serve(
+        &mut self,
+        gateway: &Gateway,
+        mut head: RequestHead,
+        log: &mut urllog::Outcome,
+    ) -> Next {
         let Self { client, peer, account, private } = self;
         log::debug!("{peer} {} {}", head.method, target::printable(&head.target));
         let framing = match BodyFraming::of_request(&head) {
             Ok(framing) if head.method == "CONNECT" && !framing.is_empty() => {
-                let reply = Reply::new(400, "A CONNECT request has no body.");
-                return respond(client, &reply, Some(&head), false);
+                Err(Reply::new(400, "A CONNECT request has no body."))
             }
+            Ok(framing) => Ok(framing),
+            Err(error) => Err(Reply::new(400, format!("The request cannot be read: {error}."))),
+        };
+        let framing = match framing {
             Ok(framing) => framing,
-            Err(error) => {
-                let reply = Reply::new(400, format!("The request cannot be read: {error}."));
+            Err(reply) => {
+                log.status = Some(reply.status());
                 return respond(client, &reply, Some(&head), false);
             }
         };
@@ -137,6 +156,7 @@ impl Session {
                 let to_origin = matches!(hop, Hop::Origin(_));
                 let replacements = &gateway.config.client_header;
                 forwarding::prepare_request(&mut head, &target, to_origin, framing, replacements);
+                log.way = if to_origin { "direct" } else { "parent" }.to_owned();
                 let sent = match &hop {
                     Hop::Parent(account) => {
                         let account = account.as_ref();
@@ -158,17 +178,28 @@ impl Session {
         };
         match outcome {
             Ok(Outcome::Response(answer)) => {
-                match relay::response(&mut body, *answer, head.version, persists, &gateway.pool) {
+                log.status = Some(answer.head.status);
+                if answer.upstream.hop.is_parent {
+                    log.way = format!("parent {}", answer.upstream.hop.authority);
+                }
+                let relayed =
+                    relay::response(&mut body, *answer, head.version, persists, &gateway.pool);
+                log.bytes = body.written();
+                match relayed {
                     Relayed::Whole { persists: true } => Next::Request,
                     Relayed::Whole { persists: false } => Next::Close,
                     Relayed::Cut { reset } => Next::Cut { reset },
                     Relayed::Unfit(failure) => match failure.reply(false) {
-                        Some(reply) => respond(client, &reply, Some(&head), false),
+                        Some(reply) => {
+                            log.status = Some(reply.status());
+                            respond(client, &reply, Some(&head), false)
+                        }
                         None => CUT,
                     },
                 }
             }
             Ok(Outcome::Tunnel(response, server)) => {
+                log.status = Some(response.status);
                 let mut wire = Vec::new();
                 response.encode(&mut wire);
                 match client.write_all(&wire) {
@@ -177,6 +208,7 @@ impl Session {
                 }
             }
             Err(Some(reply)) => {
+                log.status = Some(reply.status());
                 // A client that asked before sending its body may send it or not.
                 let persists = persists && (body.is_taken() || !expects && body.discard());
                 respond(client, &reply, Some(&head), persists)

@@ -119,7 +119,7 @@ impl Config {
         let mut report = Report::new(file_name);
         let items = file::read(file, &mut report);
         let settings = Settings::collect(items, args, &mut report);
-        let values = Values::parse(&settings, &mut report);
+        let values = settings.values(&mut report);
         let account = account::decide(&values, &settings, &mut report);
         let client_header = fields::replacements(&settings.fields, &mut report);
         let shown = display::shown(&settings, &client_header, file_name);

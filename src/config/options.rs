@@ -8,8 +8,6 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::access::{Acl, HostPattern};
-use super::notice::{Origin, Report};
-use super::settings::Settings;
 use super::values::{
     add_clients, backlog, dialect, flag, hash, hosts, listen_addresses, minutes, name, number,
     parent, password, scheme, seconds, unless_blank, url_log, words,
@@ -70,14 +68,14 @@ pub struct ConfigKey {
     pub(super) other_default: Option<(Condition, &'static str)>,
     /// True when a blank value says something else than the default does.
     pub(super) blank_counts: bool,
-    parse: Parser,
+    pub(super) parse: Parser,
 }
 
-/// Looks at what is written for other keys.
-pub(super) type Condition = fn(&Settings) -> bool;
+/// Looks at other keys: what it is given tells whether one says something other than off.
+pub(super) type Condition = fn(&dyn Fn(&str) -> bool) -> bool;
 
 /// Reads a value into its place, or says what is wrong with it and what to write instead.
-type Parser = fn(&mut Values, &str) -> Result<(), String>;
+pub(super) type Parser = fn(&mut Values, &str) -> Result<(), String>;
 
 /// What the values say, each on its own; `mod.rs` makes a [`Config`](super::Config) of them.
 #[derive(Default)]
@@ -249,25 +247,6 @@ pub fn find(name: &str) -> Option<&'static ConfigKey> {
     OPTIONS.iter().find(|key| key.name.eq_ignore_ascii_case(name))
 }
 
-impl Values {
-    /// Reads every value, and reports every one that makes no sense.
-    pub(super) fn parse(settings: &Settings, report: &mut Report<'_>) -> Self {
-        let mut values = Self::default();
-        for (key, held) in settings.iter() {
-            let comment = matches!(held.origin, Origin::Line(_)) && seems_commented(&held.text);
-            match (key.parse)(&mut values, &held.text) {
-                Ok(()) if comment => report.warning(held.origin, key.name, COMMENT_HINT),
-                Ok(()) => {}
-                Err(why) if comment => {
-                    report.error(held.origin, key.name, format!("{why} ({COMMENT_HINT})"));
-                }
-                Err(why) => report.error(held.origin, key.name, why),
-            }
-        }
-        values
-    }
-}
-
 /// True for a value that a person may take for one and a comment, and the oldest ntlmaps did.
 pub(super) fn seems_commented(text: &str) -> bool {
     text.starts_with('#') || text.contains(" #") || text.contains("\t#")
@@ -278,13 +257,12 @@ pub(super) const COMMENT_HINT: &str =
     "what follows # belongs to the value; a comment needs a line of its own";
 
 /// `LISTEN_ADDRESS` by default means every address once others than this machine may come.
-fn lets_others_in(settings: &Settings) -> bool {
-    !settings.text("FRIENDLY_IPS").is_empty()
-        || flag(settings.text("ALLOW_EXTERNAL_CLIENTS")) == Ok(true)
+fn lets_others_in(says: &dyn Fn(&str) -> bool) -> bool {
+    says("FRIENDLY_IPS") || says("ALLOW_EXTERNAL_CLIENTS")
 }
 
-fn has_user(settings: &Settings) -> bool {
-    !settings.text("USER").is_empty()
+fn has_user(says: &dyn Fn(&str) -> bool) -> bool {
+    says("USER")
 }
 
 fn set<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {

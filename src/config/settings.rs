@@ -1,13 +1,15 @@
 //! Which text holds for each key, and where it comes from: the defaults, the file over them, the
-//! command line over both. Finds the keys of the table in what the file says. Reads no value.
+//! command line over both. Finds the keys of the table in what the file says, and has each read its
+//! value.
 
 use zeroize::Zeroizing;
 
 use super::args::Args;
 use super::file::Item;
 use super::notice::{Origin, Report};
-use super::options::{self, ConfigKey, OPTIONS, Section};
+use super::options::{self, COMMENT_HINT, ConfigKey, OPTIONS, Section, Values, seems_commented};
 use super::unknown;
+use super::values::flag;
 use crate::auth::credentials::Credentials;
 
 /// The text that holds for one key.
@@ -70,6 +72,23 @@ impl Settings {
     /// Where it comes from.
     pub(super) fn origin(&self, name: &str) -> Origin {
         self.find(name).map_or(Origin::Default, |held| held.origin)
+    }
+
+    /// Reads every value, and reports every one that makes no sense.
+    pub(super) fn values(&self, report: &mut Report<'_>) -> Values {
+        let mut values = Values::default();
+        for (key, held) in self.iter() {
+            let comment = matches!(held.origin, Origin::Line(_)) && seems_commented(&held.text);
+            match (key.parse)(&mut values, &held.text) {
+                Ok(()) if comment => report.warning(held.origin, key.name, COMMENT_HINT),
+                Ok(()) => {}
+                Err(why) if comment => {
+                    report.error(held.origin, key.name, format!("{why} ({COMMENT_HINT})"));
+                }
+                Err(why) => report.error(held.origin, key.name, why),
+            }
+        }
+        values
     }
 
     fn find(&self, name: &str) -> Option<&Held> {
@@ -193,7 +212,11 @@ impl Settings {
             .map(|(key, held)| {
                 let written =
                     !held.text.is_empty() || key.blank_counts && held.origin != Origin::Default;
-                let other = key.other_default.filter(|(when, _)| when(self));
+                let other = key.other_default.filter(|(when, _)| {
+                    when(&|name| {
+                        !matches!(self.text(name), "") && flag(self.text(name)) != Ok(false)
+                    })
+                });
                 (!written).then(|| other.map_or(key.default, |(_, text)| text))
             })
             .collect();

@@ -215,15 +215,19 @@ impl fmt::Display for Authority {
 
 /// A target as it may stand in a log: one line, without userinfo and query, where secrets travel.
 pub fn printable(target: &str) -> String {
-    let shown = target.split_once('?').map_or(target, |(path, _query)| path);
-    let (scheme, rest) = match shown.split_once("://") {
+    without_userinfo(target.split_once('?').map_or(target, |(path, _query)| path))
+}
+
+/// A target as the request log has it: one line, without userinfo.
+pub fn without_userinfo(target: &str) -> String {
+    let (scheme, rest) = match target.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        None => (String::new(), shown),
+        None => (String::new(), target),
     };
-    let (authority, path) = rest.split_once('/').map_or((rest, ""), |(a, path)| (a, path));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
     let host = authority.rsplit_once('@').map_or(authority, |(_userinfo, host)| host);
-    let slash = if rest.contains('/') { "/" } else { "" };
-    let line = format!("{scheme}{host}{slash}{path}");
+    let line = format!("{scheme}{host}{path}");
     line.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
@@ -299,5 +303,6 @@ mod tests {
         ] {
             assert_eq!(printable(target), shown);
         }
+        assert_eq!(without_userinfo("http://u:p@a.test?x=@y"), "http://a.test?x=@y");
     }
 }

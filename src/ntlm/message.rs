@@ -5,7 +5,6 @@ use std::fmt;
 use std::ops::{BitAnd, BitOr};
 
 use super::crypto::{Key, hmac_md5};
-use super::response::Responses;
 use super::target_info::TargetInfo;
 
 const SIGNATURE: &[u8; 8] = b"NTLMSSP\0";
@@ -152,7 +151,7 @@ impl<'a> ChallengeMessage<'a> {
         Ok(Self {
             flags: NegotiateFlags(u32::from_le_bytes(*flags)),
             server_challenge: *server_challenge,
-            target_info: TargetInfo::decode(target_info)?,
+            target_info: TargetInfo::decode(target_info).ok_or(DecodeError::TargetInfo)?,
         })
     }
 }
@@ -166,6 +165,17 @@ fn locate(message: &[u8], field: [u8; 8]) -> Option<&[u8]> {
         return Some(&[]);
     }
     message.get(offset..offset.checked_add(length)?)
+}
+
+/// LmChallengeResponse and NtChallengeResponse of an AUTHENTICATE message.
+#[derive(Default)]
+pub struct Responses {
+    /// LmChallengeResponse.
+    pub lm: Vec<u8>,
+    /// NtChallengeResponse.
+    pub nt: Vec<u8>,
+    /// The key a MIC is made with; `None` where no MIC belongs.
+    pub mic_key: Option<Key>,
 }
 
 /// AUTHENTICATE_MESSAGE (MS-NLMP 2.2.1.3).

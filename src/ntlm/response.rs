@@ -1,19 +1,8 @@
 //! What an AUTHENTICATE message proves the secret with: one function, one `match` on the dialect.
 
 use super::crypto::{Key, desl, hmac_md5, md5};
-use super::message::{ChallengeMessage, NegotiateFlags};
+use super::message::{ChallengeMessage, NegotiateFlags, Responses};
 use super::{Dialect, Keys, Moment};
-
-/// LmChallengeResponse and NtChallengeResponse of an AUTHENTICATE message.
-#[derive(Default)]
-pub struct Responses {
-    /// LmChallengeResponse.
-    pub lm: Vec<u8>,
-    /// NtChallengeResponse.
-    pub nt: Vec<u8>,
-    /// The key a MIC is made with; `None` where no MIC belongs.
-    pub mic_key: Option<Key>,
-}
 
 /// The hash a dialect needs is not there (hashes in the configuration instead of a password).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

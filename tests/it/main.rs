@@ -43,4 +43,5 @@ mod private;
 mod refusals;
 mod schemes;
 mod tidy;
+mod url_log;
 mod vectors;

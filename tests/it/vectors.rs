@@ -3,8 +3,8 @@
 //! "Davenport" description, the tests of curl, gss-ntlmssp, sspi-rs, pyspnego and ntlm-auth.
 
 use ntlmaps::auth::credentials::{Credentials, Secret};
-use ntlmaps::ntlm::message::ChallengeMessage;
-use ntlmaps::ntlm::response::{Responses, respond};
+use ntlmaps::ntlm::message::{ChallengeMessage, Responses};
+use ntlmaps::ntlm::response::respond;
 use ntlmaps::ntlm::{Client, Dialect, Moment, crypto};
 
 use crate::support::crypto::{hmac_md5, ntowf_v2};

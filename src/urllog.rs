@@ -1,0 +1,82 @@
+//! The request log (`URL_LOG`): a line for each request when it is over. What cannot be written is
+//! counted, and costs no request.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::http::head::RequestHead;
+use crate::http::target;
+use crate::sys;
+
+/// An open log.
+pub struct UrlLog {
+    file: File,
+    lost: AtomicU64,
+}
+
+impl UrlLog {
+    /// Opens a log to append to.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn open(path: &str) -> io::Result<Self> {
+        let file = File::options().create(true).append(true).open(path)?;
+        Ok(Self { file, lost: AtomicU64::new(0) })
+    }
+
+    /// Writes an entry, at once: lines of several threads never mix.
+    pub fn write(&self, entry: &Entry, outcome: &Outcome) {
+        let millis = entry.began.elapsed().as_millis();
+        let line = format!("{} {}{outcome} {millis} ms\n", sys::utc_now(), entry.request);
+        if let Err(error) = (&self.file).write_all(line.as_bytes()) {
+            let lost = self.lost.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+            if lost.is_power_of_two() {
+                log::warn!("URL_LOG: {error}; {lost} lines are lost");
+            }
+        }
+    }
+}
+
+/// What is known when a request begins: a finished line needs an [`Outcome`].
+pub struct Entry {
+    began: Instant,
+    request: String,
+}
+
+impl Entry {
+    /// A request has come.
+    pub fn begin(peer: SocketAddr, head: &RequestHead) -> Self {
+        let target = target::without_userinfo(&head.target);
+        let request = format!("{peer} {} {target} {}", head.method, head.version);
+        Self { began: Instant::now(), request }
+    }
+}
+
+/// What became of it.
+pub struct Outcome {
+    /// The status the client saw; `None` when it was gone before.
+    pub status: Option<u16>,
+    /// Bytes sent to the client; through a tunnel, both ways.
+    pub bytes: u64,
+    /// Which way it went.
+    pub way: String,
+}
+
+impl Default for Outcome {
+    fn default() -> Self {
+        Self { status: None, bytes: 0, way: "refused".to_owned() }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.status {
+            Some(status) => write!(f, " {status} {} {}", self.bytes, self.way),
+            None => write!(f, " - {} {}", self.bytes, self.way),
+        }
+    }
+}
