@@ -6,24 +6,21 @@ use std::time::Duration;
 
 use crate::auth::credentials::Credentials;
 use crate::auth::{self, Handshake, Refusal, Side, Verdict};
-use crate::conn::{Conn, ReadError};
+use crate::conn::Conn;
 use crate::failure::{Failure, HopName};
 use crate::gateway::Gateway;
 use crate::guard::Attempt;
 use crate::http::forwarding;
-use crate::http::framing::{BodyFraming, BodyScanner};
+use crate::http::framing::BodyFraming;
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::target::{self, Authority};
 use crate::parents::{ORIGIN_CONNECT_TIMEOUT, Parent, dial};
 use crate::pool::{Key, Pool, Private};
 use crate::request_body::RequestBody;
+use crate::response;
 
 /// How long the answer to a complete request may take. A parent gives up on its origin earlier.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
-/// How long a head may take from its first byte to its last.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Up to so many bytes of a response that nobody wants are read to keep its connection.
-const MAX_DRAIN: usize = 256 * 1024;
 
 /// Who answers a request.
 #[derive(Clone, Copy)]
@@ -225,12 +222,25 @@ impl<'a> Exchange<'a> {
                 && let Some(account) = &self.key.credentials
             {
                 let resting = |resting| Failure::Resting(self.name.clone(), resting);
-                attempt = Some(self.gateway.guard.attempt(account).map_err(resting)?);
+                attempt = Some(self.gateway.guard.attempt(account, self.side).map_err(resting)?);
             }
             let response = match self.leg(&mut line, &leg, body) {
                 // It had closed behind its 407 and not said so.
                 Err(Failure::Closed(..)) if reused && !leg.with_body => continue,
-                other => other?,
+                // Neither Digest nor Basic mind on which connection they travel.
+                Err(Failure::Closed(..))
+                    if reused
+                        && handshake.carrier().is_none()
+                        && self.head.is_idempotent()
+                        && body.rewind().is_ok() =>
+                {
+                    continue;
+                }
+                Err(error) => {
+                    attempt.into_iter().for_each(Attempt::unanswered);
+                    return Err(error);
+                }
+                Ok(response) => response,
             };
             // An error of the parent's says nothing about the credentials.
             let decided = response.status < 500 && response.status != self.side.status();
@@ -256,20 +266,19 @@ impl<'a> Exchange<'a> {
                 Verdict::Answer(reply) => {
                     // A parent that announces a close with its challenge may not mean it (old ISA
                     // does); behind a bare 407 it costs little to believe it.
-                    let stays =
-                        complete && !reply.fresh && (reply.last || self.persists(&response));
+                    let bound = handshake.carrier().is_some();
+                    let stays = complete && !reply.fresh && (bound || self.persists(&response));
                     conn = self.keep(line, &response, stays);
-                    if let (Some(carrier), NextHop::Parent(parent)) =
-                        (handshake.carrier(), self.hop)
-                    {
-                        parent.note_carrier(carrier);
+                    if let (true, NextHop::Parent(parent)) = (reply.last, self.hop) {
+                        parent.note_carrier(handshake.carrier());
                     }
-                    if handshake.carrier().is_some() && conn.is_none() {
+                    if bound && conn.is_none() {
                         let reason = " to the NTLM handshake".to_owned();
                         return Err(Failure::Closed(self.name.clone(), reason));
                     }
-                    if leg.with_body {
-                        body.rewind().map_err(|_| Failure::NotRepeatable(self.name.clone()))?;
+                    if leg.with_body && body.rewind().is_err() {
+                        self.gateway.guarded.note(self.name.authority.clone());
+                        return Err(Failure::NotRepeatable(self.name.clone()));
                     }
                     leg = Leg::of(reply);
                 }
@@ -310,6 +319,9 @@ impl<'a> Exchange<'a> {
             let standing = self.gateway.standings.take(&self.key);
             let field = standing.map(|standing| handshake.resume(standing));
             return Ok(Leg { field, ..Leg::PLAIN });
+        }
+        if self.gateway.guarded.contains(&self.name.authority) {
+            return Ok(Leg { with_body: false, ..Leg::PLAIN });
         }
         let (line, response) = self.ask()?;
         Ok(match handshake.on_response(&response) {
@@ -372,7 +384,7 @@ impl<'a> Exchange<'a> {
         let body = if leg.with_body { body } else { &mut nothing };
         body.send(conn, wire)?;
         loop {
-            let response = self.read_response(conn, self.patience(leg))?;
+            let response = response::read_head(conn, &self.name, self.patience(leg))?;
             if !response.is_interim() {
                 if let NextHop::Parent(parent) = self.hop {
                     parent.note_answer(response.status == 407);
@@ -392,27 +404,6 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    fn read_response(&self, conn: &mut Conn, patience: Duration) -> Result<ResponseHead, Failure> {
-        let name = || self.name.clone();
-        let head = conn.read_head(patience, HEAD_TIMEOUT).map_err(|error| match error {
-            ReadError::Closed { began: false } => Failure::Closed(name(), String::new()),
-            ReadError::Broken(error) => Failure::Closed(name(), format!(" ({error})")),
-            ReadError::TimedOut { began: false } => Failure::Silent(name(), patience),
-            ReadError::Closed { .. } | ReadError::TimedOut { .. } => {
-                Failure::BadResponse(name(), "it ends in its head".to_owned())
-            }
-            ReadError::Head(error) => Failure::BadResponse(name(), error.to_string()),
-        })?;
-        match ResponseHead::parse(&head) {
-            // We never ask for another protocol.
-            Ok(head) if head.status == 101 => {
-                Err(Failure::BadResponse(name(), "it switches protocols unasked".to_owned()))
-            }
-            Ok(head) => Ok(head),
-            Err(error) => Err(Failure::BadResponse(name(), error.to_string())),
-        }
-    }
-
     /// How long an answer may take: a parent that demands a login says so at once.
     fn patience(&self, leg: &Leg) -> Duration {
         match self.hop {
@@ -425,26 +416,8 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Reads the rest of a response that nobody wants, to use its connection again. `None` when
-    /// that is not possible or not worth it.
-    fn keep(&self, mut conn: Conn, response: &ResponseHead, stays: bool) -> Option<Conn> {
-        let framing = BodyFraming::of_response(&self.head.method, response).ok()?;
-        if !stays || framing == BodyFraming::UntilClose {
-            return None;
-        }
-        let mut scanner = BodyScanner::new(framing);
-        let mut drained = 0_usize;
-        loop {
-            let count = scanner.scan(conn.buffered()).ok()?;
-            conn.consume(count);
-            drained = drained.saturating_add(count);
-            if scanner.is_done() {
-                return Some(conn);
-            }
-            if drained > MAX_DRAIN || !matches!(conn.fill(Some(HEAD_TIMEOUT)), Ok(1..)) {
-                return None;
-            }
-        }
+    fn keep(&self, conn: Conn, response: &ResponseHead, stays: bool) -> Option<Conn> {
+        if stays { response::drain(conn, &self.head.method, response) } else { None }
     }
 
     fn persists(&self, response: &ResponseHead) -> bool {

@@ -10,7 +10,7 @@ use crate::config::{Account, Config};
 use crate::failure::Failure;
 use crate::guard::Guard;
 use crate::http::target::Authority;
-use crate::ntlm::{Client, Moment};
+use crate::ntlm::{Client, Moment, crypto};
 use crate::parents::Parents;
 use crate::pool::{Key, Pool};
 use crate::sys;
@@ -33,8 +33,10 @@ pub struct Gateway {
     pub guard: Guard,
     /// Logins that hold for a request, not for a connection.
     pub standings: Standings,
-    /// Origins that demand a login, but none of ours.
-    pub strangers: Strangers,
+    /// Basic credentials that an origin wants for itself: whose, and the hash of the field value.
+    pub strangers: Remembered<(Authority, crypto::Key)>,
+    /// Origins that demand a login for a request and none when they are asked.
+    pub guarded: Remembered<Authority>,
     /// Where requests are logged.
     pub url_log: Option<UrlLog>,
     /// Workstation in AUTHENTICATE messages.
@@ -64,7 +66,8 @@ impl Gateway {
             pool: Pool::default(),
             guard: Guard::new(config.rejected_retry),
             standings: Standings::default(),
-            strangers: Strangers::default(),
+            strangers: Remembered::default(),
+            guarded: Remembered::default(),
             workstation: name.to_uppercase(),
             config,
         }
@@ -124,28 +127,33 @@ impl Standings {
     }
 }
 
-/// A bounded set of origins, the oldest leaving first.
-#[derive(Default)]
-pub struct Strangers(Mutex<VecDeque<Authority>>);
+/// A bounded set, the oldest leaving first.
+pub struct Remembered<T>(Mutex<VecDeque<T>>);
 
-impl Strangers {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Authority>> {
+impl<T> Default for Remembered<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: PartialEq> Remembered<T> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it is one.
-    pub fn contains(&self, origin: &Authority) -> bool {
-        self.lock().contains(origin)
+    /// Whether it was noted.
+    pub fn contains(&self, item: &T) -> bool {
+        self.lock().contains(item)
     }
 
-    /// It is one.
-    pub fn note(&self, origin: &Authority) {
+    /// Notes it.
+    pub fn note(&self, item: T) {
         let mut all = self.lock();
-        if !all.contains(origin) {
+        if !all.contains(&item) {
             if all.len() >= MAX_REMEMBERED {
                 all.pop_front();
             }
-            all.push_back(origin.clone());
+            all.push_back(item);
         }
     }
 }

@@ -13,6 +13,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::auth::Side;
 use crate::auth::credentials::Credentials;
 
 /// A refusal comes at once, an answer of the origin may take long: a try that was not refused for
@@ -37,6 +38,8 @@ pub struct Guard {
 
 struct Entry {
     credentials: Arc<Credentials>,
+    /// What an intranet server thinks of an account is no reason to keep it from the parent.
+    side: Side,
     /// They worked once.
     proven: bool,
     /// Refusals since they worked last.
@@ -60,6 +63,7 @@ pub struct Resting {
 pub struct Attempt<'a> {
     guard: &'a Guard,
     credentials: Arc<Credentials>,
+    side: Side,
     /// They are tried alone, since then.
     trial: Option<Instant>,
 }
@@ -74,15 +78,22 @@ impl Guard {
     ///
     /// # Errors
     /// [`Resting`], when they were refused.
-    pub fn attempt(&self, credentials: &Arc<Credentials>) -> Result<Attempt<'_>, Resting> {
-        let attempt = |trial| Attempt { guard: self, credentials: Arc::clone(credentials), trial };
+    pub fn attempt(
+        &self,
+        credentials: &Arc<Credentials>,
+        side: Side,
+    ) -> Result<Attempt<'_>, Resting> {
+        let attempt = |trial| {
+            let credentials = Arc::clone(credentials);
+            Attempt { guard: self, credentials, side, trial }
+        };
         if self.retry.is_none() {
             return Ok(attempt(None));
         }
         let mut entries = self.lock();
         loop {
             let admission =
-                Self::update(&mut entries, credentials, |entry| entry.admit(Instant::now()))?;
+                Self::update(&mut entries, credentials, side, |e| e.admit(Instant::now()))?;
             match admission {
                 Admission::Free => return Ok(attempt(None)),
                 Admission::Trial(since) => return Ok(attempt(Some(since))),
@@ -102,12 +113,15 @@ impl Guard {
     fn update<R>(
         entries: &mut Vec<Entry>,
         credentials: &Arc<Credentials>,
+        side: Side,
         change: impl FnOnce(&mut Entry) -> R,
     ) -> R {
-        let mut entry = match entries.iter().position(|entry| entry.credentials == *credentials) {
+        let same = |entry: &Entry| entry.side == side && entry.credentials == *credentials;
+        let mut entry = match entries.iter().position(same) {
             Some(at) => entries.remove(at),
             None => Entry {
                 credentials: Arc::clone(credentials),
+                side,
                 proven: false,
                 refusals: 0,
                 rest: None,
@@ -149,17 +163,25 @@ impl Entry {
         if trial || self.refusals == 0 {
             self.refusals = self.refusals.saturating_add(1);
         }
-        let before = self.refusals.saturating_sub(1);
         let rest = if self.proven {
-            let early =
-                REST_OF_PROVEN.into_iter().nth(usize::try_from(before).unwrap_or(usize::MAX));
-            early.unwrap_or(retry).min(retry)
+            early_rest(self.refusals, retry)
         } else {
-            retry.saturating_mul(2_u32.saturating_pow(before.min(MAX_DOUBLINGS)))
+            let before = self.refusals.saturating_sub(1).min(MAX_DOUBLINGS);
+            retry.saturating_mul(2_u32.saturating_pow(before))
         };
-        self.rest = now.checked_add(rest).map(|until| (now, until));
+        self.rest_for(rest, now);
         rest
     }
+
+    fn rest_for(&mut self, rest: Duration, now: Instant) {
+        self.rest = now.checked_add(rest).map(|until| (now, until));
+    }
+}
+
+/// How long credentials rest that may well be right, after so many refusals in a row.
+fn early_rest(refusals: u32, retry: Duration) -> Duration {
+    let before = usize::try_from(refusals.saturating_sub(1)).unwrap_or(usize::MAX);
+    REST_OF_PROVEN.into_iter().nth(before).unwrap_or(retry).min(retry)
 }
 
 enum Admission {
@@ -171,7 +193,7 @@ enum Admission {
 impl Attempt<'_> {
     /// They were accepted.
     pub fn accepted(self) {
-        Guard::update(&mut self.guard.lock(), &self.credentials, |entry| {
+        Guard::update(&mut self.guard.lock(), &self.credentials, self.side, |entry| {
             entry.proven = true;
             entry.refusals = 0;
             entry.rest = None;
@@ -181,9 +203,21 @@ impl Attempt<'_> {
     /// They were refused. How long they rest now.
     pub fn refused(self) -> Duration {
         let Some(retry) = self.guard.retry else { return Duration::ZERO };
-        Guard::update(&mut self.guard.lock(), &self.credentials, |entry| {
+        Guard::update(&mut self.guard.lock(), &self.credentials, self.side, |entry| {
             entry.refuse(self.trial.is_some(), retry, Instant::now())
         })
+    }
+
+    /// They went out and nothing came back. A parent may hang up on a wrong password: those that
+    /// never worked rest like those that did, for a little while.
+    pub fn unanswered(self) {
+        let Some(retry) = self.guard.retry else { return };
+        Guard::update(&mut self.guard.lock(), &self.credentials, self.side, |entry| {
+            if !entry.proven {
+                entry.refusals = entry.refusals.saturating_add(1);
+                entry.rest_for(early_rest(entry.refusals, retry), Instant::now());
+            }
+        });
     }
 }
 
@@ -192,7 +226,7 @@ impl Drop for Attempt<'_> {
         if self.trial.is_none() {
             return;
         }
-        Guard::update(&mut self.guard.lock(), &self.credentials, |entry| {
+        Guard::update(&mut self.guard.lock(), &self.credentials, self.side, |entry| {
             // Another one may have taken over from a try that took too long.
             if entry.trial == self.trial {
                 entry.trial = None;
@@ -221,29 +255,35 @@ mod tests {
     fn refused_credentials_rest_longer_each_time_and_others_do_not() {
         let guard = Guard::new(Some(RETRY));
         let (wrong, right) = (account("wrong"), account("right"));
-        assert_eq!(guard.attempt(&wrong).unwrap().refused(), RETRY);
-        let resting = guard.attempt(&wrong).err().unwrap();
+        assert_eq!(guard.attempt(&wrong, Side::Proxy).unwrap().refused(), RETRY);
+        let resting = guard.attempt(&wrong, Side::Proxy).err().unwrap();
         assert!(resting.left <= RETRY && resting.left > RETRY / 2);
-        guard.attempt(&right).unwrap().accepted();
-        assert!(guard.attempt(&wrong).is_err());
-        Guard::update(&mut guard.lock(), &wrong, |entry| entry.rest = None);
-        assert_eq!(guard.attempt(&wrong).unwrap().refused(), RETRY * 2);
+        guard.attempt(&right, Side::Proxy).unwrap().accepted();
+        assert!(guard.attempt(&wrong, Side::Proxy).is_err());
+        Guard::update(&mut guard.lock(), &wrong, Side::Proxy, |entry| entry.rest = None);
+        assert_eq!(guard.attempt(&wrong, Side::Proxy).unwrap().refused(), RETRY * 2);
     }
 
     #[test]
     fn proven_credentials_are_not_held_back_by_an_odd_refusal() {
         let guard = Guard::new(Some(RETRY));
         let account = account("right");
-        guard.attempt(&account).unwrap().accepted();
-        let together = [guard.attempt(&account).unwrap(), guard.attempt(&account).unwrap()];
+        guard.attempt(&account, Side::Proxy).unwrap().accepted();
+        let together = [
+            guard.attempt(&account, Side::Proxy).unwrap(),
+            guard.attempt(&account, Side::Proxy).unwrap(),
+        ];
         for attempt in together {
             assert_eq!(attempt.refused(), Duration::ZERO);
         }
-        assert_eq!(guard.attempt(&account).unwrap().refused(), Duration::from_secs(10));
-        assert!(guard.attempt(&account).is_err());
-        Guard::update(&mut guard.lock(), &account, |entry| entry.rest = None);
-        guard.attempt(&account).unwrap().accepted();
-        assert_eq!(guard.attempt(&account).unwrap().refused(), Duration::ZERO);
+        assert_eq!(
+            guard.attempt(&account, Side::Proxy).unwrap().refused(),
+            Duration::from_secs(10)
+        );
+        assert!(guard.attempt(&account, Side::Proxy).is_err());
+        Guard::update(&mut guard.lock(), &account, Side::Proxy, |entry| entry.rest = None);
+        guard.attempt(&account, Side::Proxy).unwrap().accepted();
+        assert_eq!(guard.attempt(&account, Side::Proxy).unwrap().refused(), Duration::ZERO);
     }
 
     #[test]
@@ -252,10 +292,10 @@ mod tests {
             let guard = Guard::new(Some(RETRY));
             let account = account("any");
             let tries = AtomicUsize::new(0);
-            let first = guard.attempt(&account).unwrap();
+            let first = guard.attempt(&account, Side::Proxy).unwrap();
             thread::scope(|scope| {
                 for _ in 0..20 {
-                    scope.spawn(|| match guard.attempt(&account) {
+                    scope.spawn(|| match guard.attempt(&account, Side::Proxy) {
                         Ok(attempt) => {
                             tries.fetch_add(1, Ordering::SeqCst);
                             attempt.accepted();
@@ -277,15 +317,15 @@ mod tests {
     fn an_attempt_without_an_outcome_says_nothing() {
         let guard = Guard::new(Some(RETRY));
         let account = account("any");
-        drop(guard.attempt(&account).unwrap());
-        assert!(guard.attempt(&account).is_ok());
+        drop(guard.attempt(&account, Side::Proxy).unwrap());
+        assert!(guard.attempt(&account, Side::Proxy).is_ok());
     }
 
     #[test]
     fn no_guard_holds_nothing_back() {
         let guard = Guard::new(None);
         let account = account("any");
-        assert_eq!(guard.attempt(&account).unwrap().refused(), Duration::ZERO);
-        assert!(guard.attempt(&account).is_ok());
+        assert_eq!(guard.attempt(&account, Side::Proxy).unwrap().refused(), Duration::ZERO);
+        assert!(guard.attempt(&account, Side::Proxy).is_ok());
     }
 }

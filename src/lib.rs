@@ -43,12 +43,14 @@
 //! - [`request_body`]: the body on its way up. *Never* holds more than its beginning.
 //! - [`exchange`]: one request, one next hop; the only place where a handshake meets a connection.
 //!   *Never* speaks to the client but to pull its body and pass on interim responses.
+//! - [`response`]: responses of a next hop as they come in. *Never* knows why they were asked for.
 //! - [`failure`]: trouble into words. *Never* names a secret.
 //! - [`relay`]: a response to the client. *Never* changes what is in its body.
 //! - [`session`]: one client connection. *Never* dials.
 //! - [`tunnel`]: bytes after a tunnel is open. *Never* knows HTTP.
 //! - [`urllog`]: a line for each request when it is over. *Never* costs one.
 //! - [`server`]: listeners, a thread for each client, permits. *Never* knows what clients say.
+//! - [`diagnose`]: the same dance, watched. *Never* costs a second bad logon, unless allowed to.
 //!
 //! # Threads
 //!
@@ -68,6 +70,7 @@
 pub mod auth;
 pub mod config;
 pub mod conn;
+pub mod diagnose;
 pub mod exchange;
 pub mod failure;
 pub mod gateway;
@@ -78,6 +81,7 @@ pub mod parents;
 pub mod pool;
 pub mod relay;
 pub mod request_body;
+pub mod response;
 pub mod server;
 pub mod session;
 pub mod sys;

@@ -150,9 +150,9 @@ impl Parent {
         *self.carrier.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// NTLM messages travel to it like this.
-    pub fn note_carrier(&self, carrier: Carrier) {
-        *self.carrier.lock().unwrap_or_else(PoisonError::into_inner) = Some(carrier);
+    /// NTLM messages travel to it like this; or not at all, it wants something else.
+    pub fn note_carrier(&self, carrier: Option<Carrier>) {
+        *self.carrier.lock().unwrap_or_else(PoisonError::into_inner) = carrier;
     }
 
     /// Whether it ever answered.

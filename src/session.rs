@@ -18,6 +18,7 @@ use crate::http::framing::BodyFraming;
 use crate::http::head::{HeadError, RequestHead, ResponseHead};
 use crate::http::reply::Reply;
 use crate::http::target::{self, Authority, RequestTarget};
+use crate::ntlm::crypto;
 use crate::pool::Private;
 use crate::relay::{self, Relayed};
 use crate::request_body::RequestBody;
@@ -146,13 +147,12 @@ impl Session {
             }
         };
         let persists = forwarding::persists(head.version, &head.fields);
-        let plan = plan(gateway, &head, account);
+        let plan = plan(gateway, &head, account, private);
         let expects = head.fields.has_member("expect", "100-continue");
         let mut body = RequestBody::new(client, head.version, framing, expects);
         let outcome = match plan {
             Err(reply) => Err(Some(reply)),
-            Ok(Plan { target, authority, hop }) => {
-                let private = private_to(private, &authority, &head);
+            Ok(Plan { target, authority, private, hop }) => {
                 let to_origin = matches!(hop, Hop::Origin(_));
                 let replacements = &gateway.config.client_header;
                 forwarding::prepare_request(&mut head, &target, to_origin, framing, replacements);
@@ -222,6 +222,7 @@ impl Session {
 struct Plan {
     target: RequestTarget,
     authority: Authority,
+    private: Option<Private>,
     hop: Hop,
 }
 
@@ -247,6 +248,7 @@ fn plan(
     gateway: &Gateway,
     head: &RequestHead,
     known: &mut Option<OwnAccount>,
+    private: &mut Option<Private>,
 ) -> Result<Plan, Reply> {
     let target = RequestTarget::parse(&head.method, &head.target)
         .map_err(|error| Reply::new(400, format!("The request names no target: {error}.")))?;
@@ -257,6 +259,7 @@ fn plan(
              https_proxy in the environment); it serves no pages itself.",
         ));
     };
+    let private = private_to(private, &authority, head);
     let hop = match gateway.config.route(&authority) {
         Route::Parent if gateway.is_per_client() => {
             let account = head
@@ -275,10 +278,14 @@ fn plan(
                      through CONNECT, which programs use when https_proxy names this proxy.",
                 ));
             }
-            Hop::Origin(origin_login(gateway, &authority, head, known))
+            // Who logged in by itself goes on as that one.
+            Hop::Origin(match private {
+                Some(_) => OriginLogin::Client,
+                None => origin_login(gateway, &authority, head, known),
+            })
         }
     };
-    Ok(Plan { target, authority, hop })
+    Ok(Plan { target, authority, private, hop })
 }
 
 fn origin_login(
@@ -294,7 +301,9 @@ fn origin_login(
     match (&gateway.account, brought) {
         (Some(account), None) => OriginLogin::Configured(Arc::clone(account)),
         (None, None) if gateway.is_per_client() => OriginLogin::Translated(None),
-        (None, Some(value)) if gateway.is_per_client() && !gateway.strangers.contains(origin) => {
+        (None, Some(value))
+            if gateway.is_per_client() && !gateway.strangers.contains(&stranger(origin, value)) =>
+        {
             match own_account(gateway, value, known) {
                 Some(account) => OriginLogin::Translated(Some((account, value.to_vec()))),
                 None => OriginLogin::Client,
@@ -302,6 +311,11 @@ fn origin_login(
         }
         _ => OriginLogin::Client,
     }
+}
+
+/// Credentials of a client as they are remembered.
+fn stranger(origin: &Authority, value: &[u8]) -> (Authority, crypto::Key) {
+    (origin.clone(), crypto::md5(&[value]))
 }
 
 /// The account a client brings by Basic.
@@ -328,10 +342,12 @@ fn private_to(
     head: &RequestHead,
 ) -> Option<Private> {
     static SESSIONS: AtomicU64 = AtomicU64::new(0);
-    let scheme = head.fields.first("authorization").and_then(|v| v.split(|b| *b == b' ').next());
-    let to_connection = scheme.is_some_and(|scheme| {
-        scheme.eq_ignore_ascii_case(b"NTLM") || scheme.eq_ignore_ascii_case(b"Negotiate")
-    });
+    let value = head.fields.first("authorization");
+    let scheme = value.and_then(|value| value.split(|b| b" \t".contains(b)).next());
+    // NTLM and Negotiate do, and others that nobody counts; only these are known not to.
+    let to_request: [&[u8]; 3] = [b"Basic", b"Digest", b"Bearer"];
+    let to_connection =
+        scheme.is_some_and(|scheme| !to_request.iter().any(|s| s.eq_ignore_ascii_case(scheme)));
     if known.as_ref().is_none_or(|private| private.origin != *origin) {
         *known = to_connection.then(|| Private {
             session: SESSIONS.fetch_add(1, Ordering::Relaxed),
@@ -415,7 +431,7 @@ fn send_to_origin(
     }
     let Some(value) = withheld else { return Ok(outcome) };
     // It asks for something that is between it and the client.
-    gateway.strangers.note(origin);
+    gateway.strangers.note(stranger(origin, value));
     let name = || answer.upstream.hop.clone();
     body.rewind().map_err(|_| Failure::NotRepeatable(name()))?;
     head.fields.set("Authorization", value);

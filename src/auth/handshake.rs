@@ -145,6 +145,10 @@ impl<'a> Handshake<'a> {
         let has = |name: &str| offered.iter().any(|challenge| challenge.is(name));
         for (name, scheme) in Scheme::NAMES {
             let allowed = |login: &Login<'_>| login.schemes.contains(&scheme);
+            // Digest and Basic are for the parent: an origin that wants them means its own accounts.
+            if self.side == Side::Origin && matches!(scheme, Scheme::Digest | Scheme::Basic) {
+                continue;
+            }
             if !has(name) || !self.login.as_ref().is_some_and(allowed) {
                 continue;
             }

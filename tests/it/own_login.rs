@@ -9,13 +9,13 @@ use crate::proxy::{ALICE, LOGIN, NOBODY, Proxy};
 use crate::support::doors::{Door, Passed, Side, behind};
 use crate::support::gate::base64;
 use crate::support::listener::lock;
-use crate::support::replay::{ntlm, windows_rules};
+use crate::support::replay::{log_on_to_origin, ntlm, windows_rules};
 use crate::support::spnego_gate::TokenDoor;
 use crate::support::vectors::{WIN7_AUTHENTICATE, WIN7_CHALLENGE, WIN7_NEGOTIATE, hex};
 use crate::support::{Origin, Seen};
 
 /// Where a client may log in to an origin by itself.
-pub struct Place {
+struct Place {
     proxy: Proxy,
     origin: Origin,
     target: String,
@@ -23,7 +23,7 @@ pub struct Place {
 
 impl Place {
     /// `ORIGIN` in the configuration is the origin's address.
-    pub fn new(cfg: &str, origin: Origin) -> Self {
+    fn new(cfg: &str, origin: Origin) -> Self {
         let proxy = Proxy::start(&cfg.replace("ORIGIN", &origin.addr().to_string()));
         let target = origin.url("/hello");
         Self { proxy, origin, target }
@@ -95,7 +95,13 @@ fn behind_parents() -> Vec<Place> {
     ]
 }
 
-pub fn it_works_and_is_its_own(places: Vec<Place>) {
+/// The origin itself, whoever the configuration would log in.
+fn directly() -> Vec<Place> {
+    let each = "NT_DOMAIN: CORP\nWWW_AUTH_HOSTS: 127.0.0.1\n";
+    [NOBODY, LOGIN, "", each].map(|cfg| Place::new(cfg, Origin::guarded(windows_rules()))).into()
+}
+
+fn it_works_and_is_its_own(places: Vec<Place>) {
     let (negotiate, authenticate) = (Some(WIN7_NEGOTIATE), Some(WIN7_AUTHENTICATE));
     for (number, place) in places.into_iter().enumerate() {
         let (mut ann, mut bob) = (place.client("ann"), place.client("bob"));
@@ -125,7 +131,7 @@ pub fn it_works_and_is_its_own(places: Vec<Place>) {
     }
 }
 
-pub fn in_a_crowd_too(places: Vec<Place>) {
+fn in_a_crowd_too(places: Vec<Place>) {
     for place in places {
         thread::scope(|scope| {
             for number in 0..8 {
@@ -163,6 +169,33 @@ fn behind_a_parent_nobody_rides_on_the_login_of_another_in_a_crowd() {
 }
 
 #[test]
+fn a_clients_own_login_without_a_parent_works_and_is_its_own() {
+    it_works_and_is_its_own(directly());
+}
+
+#[test]
+fn without_a_parent_nobody_rides_on_the_login_of_another_in_a_crowd() {
+    in_a_crowd_too(directly());
+}
+
+#[test]
+fn a_login_to_one_origin_is_none_to_another_and_she_may_come_back() {
+    let (one, other) = (Origin::guarded(windows_rules()), Origin::guarded(windows_rules()));
+    let proxy = Proxy::start("");
+    let mut client = proxy.client();
+    let (here, there) = (one.url("/hello"), other.url("/hello"));
+    for _ in 0..3 {
+        assert_eq!(log_on_to_origin(&mut client, "GET", &here), 200);
+        assert_eq!(client.get(&there).status(), 401);
+        assert_eq!(proxy.get(&here).status(), 401);
+        assert_eq!(log_on_to_origin(&mut client, "GET", &there), 200);
+        assert_eq!(proxy.get(&here).status(), 401);
+        assert_eq!(proxy.get(&there).status(), 401);
+        assert_eq!(client.get(&there).status(), 200);
+    }
+}
+
+#[test]
 fn a_login_to_one_origin_behind_a_parent_is_none_to_another() {
     let parent = Origin::guarded(windows_rules());
     let proxy = Proxy::start(&format!("PARENT_PROXY: {}\n{NOBODY}", parent.addr()));
@@ -183,9 +216,11 @@ fn a_login_to_one_origin_behind_a_parent_is_none_to_another() {
 
 #[test]
 fn every_spelling_and_method_of_a_login_makes_the_connection_private() {
-    for scheme in ["NTLM", "ntlm", "Negotiate", "NEGOTIATE"] {
+    let schemes = ["NTLM", "ntlm", "Negotiate", "NEGOTIATE"];
+    for (scheme, direct) in schemes.iter().flat_map(|scheme| [(scheme, true), (scheme, false)]) {
         let parent = Origin::guarded(windows_rules());
-        let proxy = Proxy::start(&format!("PARENT_PROXY: {}\n{NOBODY}", parent.addr()));
+        let through = if direct { "".into() } else { format!("PARENT_PROXY: {}\n", parent.addr()) };
+        let proxy = Proxy::start(&format!("{through}{NOBODY}"));
         let mut client = proxy.client();
         let mut say = |message: &str, body: &[u8]| {
             let value = ntlm(message).replacen("NTLM", scheme, 1);

@@ -1,9 +1,8 @@
-//! Tests of logins that fail today, for bugs in `src`: declared in no `main.rs` until they are fixed.
+//! Logins where two interests meet: origin and parent, one account and another, old ways and new.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::own_login::{Place, in_a_crowd_too, it_works_and_is_its_own};
 use crate::proxy::{ALICE, LOGIN, NOBODY, Proxy, basic, url};
 use crate::support::digest_gate::{DigestDoor, Judged};
 use crate::support::doors::{self, Door, Fickle, Passed, Wall};
@@ -11,7 +10,7 @@ use crate::support::gate::Rules;
 use crate::support::http::response;
 use crate::support::replay::{log_on_to_origin, windows_rules};
 use crate::support::spnego_gate::{Said, TokenDoor};
-use crate::support::{Acceptor, Client, Origin, Seen, Then, fnv, pattern};
+use crate::support::{Acceptor, Client, Origin, Parent, Quirk, Seen, Then, fnv, pattern};
 
 const HERS: &str = "WWW_AUTH_HOSTS: 127.0.0.1\n";
 
@@ -19,58 +18,9 @@ fn answer(wire: &mut crate::support::Wire, bytes: &[u8]) -> Then {
     if wire.write(bytes).is_ok() { Then::Next } else { Then::Close }
 }
 
-/// NTLM binds a login to a connection: one on which a client of ours has logged in to an origin is
-/// that client's alone, and neither goes to the pool nor to anybody else.
-///
-/// Today the connection is dropped behind the origin's challenge (`Refused(NoAccount)` is answered
-/// with `authenticated: false`), so no client can log in to an origin by itself without a parent.
-#[test]
-fn nobody_rides_on_the_login_of_another_client_to_an_origin() {
-    let origin = Origin::guarded(windows_rules());
-    let proxy = Proxy::start("");
-    let mut client = proxy.client();
-    let target = origin.url("/hello");
-    assert_eq!(log_on_to_origin(&mut client, "GET", &target), 200);
-    assert_eq!(proxy.get(&target).status(), 401, "another client");
-    assert_eq!(client.get(&target).status(), 200, "it is still logged in");
-}
-
-fn directly() -> Vec<Place> {
-    let each = format!("NT_DOMAIN: CORP\n{HERS}");
-    let cfgs = ["", NOBODY, LOGIN, &each];
-    cfgs.map(|cfg| Place::new(cfg, Origin::guarded(windows_rules()))).into()
-}
-
-#[test]
-fn a_clients_own_login_without_a_parent_works_and_is_its_own() {
-    it_works_and_is_its_own(directly());
-}
-
-#[test]
-fn without_a_parent_nobody_rides_on_the_login_of_another_in_a_crowd() {
-    in_a_crowd_too(directly());
-}
-
-#[test]
-fn a_login_to_one_origin_is_none_to_another_and_she_may_come_back() {
-    let (one, other) = (Origin::guarded(windows_rules()), Origin::guarded(windows_rules()));
-    let proxy = Proxy::start("");
-    let mut client = proxy.client();
-    let (here, there) = (one.url("/hello"), other.url("/hello"));
-    for _ in 0..3 {
-        assert_eq!(log_on_to_origin(&mut client, "GET", &here), 200);
-        assert_eq!(client.get(&there).status(), 401);
-        assert_eq!(proxy.get(&here).status(), 401);
-        assert_eq!(log_on_to_origin(&mut client, "GET", &there), 200);
-        assert_eq!(proxy.get(&here).status(), 401);
-        assert_eq!(proxy.get(&there).status(), 401);
-        assert_eq!(client.get(&there).status(), 200);
-    }
-}
-
 /// Who has logged in to an origin as somebody else than the account of the configuration goes on
-/// as that one. Today the next request without credentials goes out under the configured account,
-/// on another connection. (Fails at its first step as long as the bug above is there.)
+/// as that one, on the connection of that login.
+/// on another connection.
 #[test]
 fn what_follows_a_clients_own_login_goes_under_it() {
     let accounts = [("WS2008R2", "Administrator", "P@ssw0rd"), ALICE[0]];
@@ -86,7 +36,7 @@ fn what_follows_a_clients_own_login_goes_under_it() {
 }
 
 /// The Basic that a client brings for the realm of ours is withheld from an origin that wants NTLM,
-/// though the same origin wants Basic for another path. Today the domain password goes out in clear.
+/// though the same origin wants Basic for another path.
 #[test]
 fn basic_is_withheld_where_ntlm_is_wanted_even_if_basic_was_wanted_elsewhere() {
     let door = TokenDoor::new("NTLM", ALICE).open();
@@ -117,9 +67,7 @@ fn basic_is_withheld_where_ntlm_is_wanted_even_if_basic_was_wanted_elsewhere() {
 }
 
 /// What an intranet server thinks of the account is no reason to keep it from the parent: it may
-/// know other accounts (a router, a printer, a wiki), or mean "not this page". Today one 401 from
-/// one such server takes the parent away from everybody for fifteen minutes, and two do for ten
-/// seconds and more where the parent had accepted the account; and the page blames the parent.
+/// know other accounts (a router, a printer, a wiki), or mean "not this page".
 #[test]
 fn an_origin_that_refuses_the_account_does_not_take_the_parent_away() {
     let router = || doors::origin(&DigestDoor::new(&[("admin", "admin")]).open());
@@ -146,8 +94,7 @@ fn an_origin_that_refuses_the_account_does_not_take_the_parent_away() {
     }
 }
 
-/// A parent that has gone from NTLM to Digest is asked the new way: today every new connection
-/// begins with a NEGOTIATE that leads nowhere, and throws the nonce away that was good.
+/// A parent that has gone from NTLM to Digest is asked the new way.
 #[test]
 fn a_parent_that_changed_its_mind_is_not_asked_the_old_way_for_ever() {
     let digest = DigestDoor::new(&[("alice", "Secret-123")]).open();
@@ -189,7 +136,7 @@ fn a_large_body_gets_to_an_origin_whose_options_are_free() {
 }
 
 /// Other schemes, and other spellings, log a connection in as well: CredSSP and Kerberos of WinRM,
-/// Nego2, and `NTLM` with a tab behind it. Today such a connection serves the next client.
+/// Nego2, and `NTLM` with a tab behind it.
 #[test]
 fn a_connection_is_private_whatever_scheme_logged_it_in() {
     for scheme in ["NTLM\t", "CredSSP ", "Kerberos ", "Nego2 "] {
@@ -242,4 +189,17 @@ fn basic_of_the_configuration_is_for_the_parent_and_not_for_an_origin() {
     let proxy = Proxy::start(&format!("{HERS}{LOGIN}AUTH: NTLM Basic\n"));
     assert_eq!(proxy.get(&origin.url("/")).status(), 401);
     assert!(origin.seen().iter().all(|seen| !seen.fields().has("Authorization")));
+}
+
+/// Neither Digest nor Basic mind on which connection they travel.
+#[test]
+fn basic_gets_to_a_parent_that_closes_behind_its_407() {
+    for quirk in [Quirk::CloseAfterBare, Quirk::DropAfterBare] {
+        let origin = Origin::start();
+        let parent = Parent::ntlm(ALICE).offer(&["Basic realm=\"x\""]).quirk(quirk);
+        let parent = parent.origin(origin.addr()).start();
+        let proxy = Proxy::start(&format!("PARENT_PROXY: {}\n{LOGIN}AUTH: Basic\n", parent.addr()));
+        assert_eq!(proxy.get(&url("/hello")).status(), 200);
+        assert_eq!(proxy.get(&url("/hello")).status(), 200);
+    }
 }
