@@ -50,7 +50,6 @@
 //! - [`tunnel`]: bytes after a tunnel is open. *Never* knows HTTP.
 //! - [`urllog`]: a line for each request when it is over. *Never* costs one.
 //! - [`server`]: listeners, a thread for each client, permits. *Never* knows what clients say.
-//! - [`diagnose`]: the same dance, watched. *Never* costs a second bad logon, unless allowed to.
 //!
 //! # Threads
 //!
@@ -70,7 +69,6 @@
 pub mod auth;
 pub mod config;
 pub mod conn;
-pub mod diagnose;
 pub mod exchange;
 pub mod failure;
 pub mod gateway;

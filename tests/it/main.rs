@@ -26,7 +26,6 @@ mod challenges;
 mod cli;
 mod config;
 mod connect;
-mod diagnose;
 mod dialects;
 mod digest_parent;
 mod direct;
