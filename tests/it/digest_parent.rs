@@ -77,6 +77,27 @@ fn a_stale_nonce_is_asked_again_and_no_refusal() {
 }
 
 #[test]
+fn a_nonce_that_is_stale_at_its_first_use_is_no_refusal_either() {
+    for (method, target, body) in [
+        ("GET", url("/echo"), ""),
+        ("POST", url("/echo"), "body"),
+        ("CONNECT", "a.test:1".into(), ""),
+    ] {
+        let door = DigestDoor::new(ALICE).stillborn(&[1, 4]).open();
+        let (_parent, proxy) = at(&door, LOGIN);
+        for _ in 0..2 {
+            let response = proxy.client().request(method, &target, &[], body.as_bytes());
+            assert_eq!((response.status(), response.text().as_str()), (200, body));
+            door.expire();
+        }
+        let uses = door.uses();
+        assert_eq!((uses[0].nonce, &uses[0].judged), (1, &Judged::Stale));
+        assert_eq!((uses[1].nonce, &uses[1].judged), (2, &Judged::Right));
+        assert_eq!(wrong(&door), 0, "{uses:?}");
+    }
+}
+
+#[test]
 fn a_parent_for_which_every_nonce_is_stale_is_not_asked_for_ever() {
     let door = DigestDoor::new(ALICE).lifetime(0).open();
     let (_parent, proxy) = at(&door, LOGIN);

@@ -218,7 +218,9 @@ fn a_trial_that_comes_to_nothing_lets_the_next_one_go() {
         });
         let proxy = Proxy::start(&format!("PARENT_PROXY: {}\n{LOGIN}", parent.addr()));
         assert!([502, 503].contains(&proxy.get(&url("/")).status()));
-        assert_eq!(proxy.get(&url("/")).status(), 200);
+        let begun = Instant::now();
+        assert_eq!(client(&proxy).get(&url("/")).status(), 200);
+        assert!(begun.elapsed() < Duration::from_secs(4), "nobody waits for who is gone");
     }
 }
 

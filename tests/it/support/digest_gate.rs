@@ -52,6 +52,7 @@ pub struct DigestDoor {
     algorithm: Option<&'static str>,
     lifetime: usize,
     next_after: Option<usize>,
+    stillborn: Vec<usize>,
     realm: &'static str,
     record: Mutex<Record>,
 }
@@ -65,6 +66,7 @@ impl DigestDoor {
             algorithm: None,
             lifetime: usize::MAX,
             next_after: None,
+            stillborn: Vec::new(),
             realm: "Corp, \\\"Digest\\\"",
             record: Mutex::default(),
         }
@@ -82,6 +84,11 @@ impl DigestDoor {
     /// With the answer to so many uses of a nonce comes the next one, and the old one expires.
     pub fn next_after(self, uses: usize) -> Self {
         Self { next_after: Some(uses), ..self }
+    }
+
+    /// These nonces, numbered from 1, are stale before they are used.
+    pub fn stillborn(self, numbers: &[usize]) -> Self {
+        Self { stillborn: numbers.into(), ..self }
     }
 
     pub fn open(self) -> Arc<Self> {
@@ -110,7 +117,7 @@ impl DigestDoor {
     }
 
     fn challenge(&self, record: &mut Record, stale: bool) -> Vec<String> {
-        let nonce = Self::issue(record);
+        let nonce = self.issue(record);
         let algorithm = self.algorithm.map_or(String::new(), |name| format!(", algorithm={name}"));
         let stale = if stale { ", stale=TRUE" } else { "" };
         vec![format!(
@@ -120,10 +127,11 @@ impl DigestDoor {
         )]
     }
 
-    fn issue(record: &mut Record) -> String {
+    fn issue(&self, record: &mut Record) -> String {
         let number = record.nonces.len() + 1;
         let nonce = format!("nonce/{number}+=");
-        record.nonces.insert(nonce.clone(), Nonce { number, ..Nonce::default() });
+        let expired = self.stillborn.contains(&number);
+        record.nonces.insert(nonce.clone(), Nonce { number, expired, ..Nonce::default() });
         nonce
     }
 
@@ -208,7 +216,7 @@ impl Door for DigestDoor {
                     nonce.counts.push(answer.count());
                     nonce.client = answer.get("cnonce").into();
                     nonce.expired = self.next_after.is_some_and(|uses| nonce.counts.len() >= uses);
-                    next = nonce.expired.then(|| Self::issue(record));
+                    next = nonce.expired.then(|| self.issue(record));
                 }
                 let info = next.map(|next| format!("qop=auth, nextnonce=\"{next}\""));
                 Ok(Passed { info, ..Passed::default() })
