@@ -50,6 +50,7 @@
 //! - [`tunnel`]: bytes after a tunnel is open. *Never* knows HTTP.
 //! - [`urllog`]: a line for each request when it is over. *Never* costs one.
 //! - [`server`]: listeners, a thread for each client, permits. *Never* knows what clients say.
+//! - [`diagnose`]: the same dance, watched. *Never* costs a second bad logon, unless allowed to.
 //!
 //! # Threads
 //!
@@ -69,6 +70,7 @@
 pub mod auth;
 pub mod config;
 pub mod conn;
+pub mod diagnose;
 pub mod exchange;
 pub mod failure;
 pub mod gateway;

@@ -11,6 +11,7 @@ use log::LevelFilter;
 use ntlmaps::auth::credentials::Secret;
 use ntlmaps::config::args::USAGE;
 use ntlmaps::config::{Account, Args, Command, Config, Loaded, Notice, Origin, Severity, display};
+use ntlmaps::diagnose;
 use ntlmaps::server::{Reloader, Server};
 use ntlmaps::sys;
 use zeroize::Zeroizing;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Version => print(concat!("ntlmaps ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Check => load(&args).and_then(|loaded| check(&loaded, args.verbosity > 0)),
         Command::Hash => hash(&args),
+        Command::Diagnose => load(&args).and_then(|loaded| diagnose(loaded, &args)),
         Command::Serve => load(&args).and_then(|loaded| serve(loaded, args)),
     };
     match outcome {
@@ -136,6 +138,23 @@ fn check(loaded: &Loaded, explained: bool) -> Result<(), String> {
         say(&report(&loaded.warnings));
     }
     print(&display::describe(loaded, explained))
+}
+
+/// `--diagnose`: the report goes to standard output as it grows.
+fn diagnose(loaded: Loaded, args: &Args) -> Result<(), String> {
+    let Loaded { mut config, warnings, .. } = loaded;
+    if !warnings.is_empty() {
+        say(&report(&warnings));
+    }
+    ask_for_password(&mut config)?;
+    let mut printed = Ok(());
+    let through = diagnose::run(config, args, &mut |line| {
+        if printed.is_ok() {
+            printed = print(&format!("{line}\n"));
+        }
+    });
+    printed?;
+    if through { Ok(()) } else { Err("ntlmaps: no request went through".to_owned()) }
 }
 
 /// `--hash`: for the account of the configuration, where it names one.

@@ -250,12 +250,18 @@ pub fn random() -> io::Result<[u8; 8]> {
     }
 }
 
+/// From 1601 to 1970, in units of 100 nanoseconds.
+const FILE_TIME_OF_1970: u64 = 116_444_736_000_000_000;
+
 /// The time as FILETIME (MS-DTYP 2.3.3): 100-nanosecond units since 1601-01-01.
 pub fn file_time() -> u64 {
-    /// From 1601 to 1970.
-    const EPOCH: u64 = 116_444_736_000_000_000;
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    EPOCH.saturating_add(u64::try_from(since.as_nanos() / 100).unwrap_or(0))
+    FILE_TIME_OF_1970.saturating_add(u64::try_from(since.as_nanos() / 100).unwrap_or(0))
+}
+
+/// A FILETIME for messages, as [`utc_now`]; 1970 is the earliest there is.
+pub fn utc_of(file_time: u64) -> String {
+    utc(file_time.saturating_sub(FILE_TIME_OF_1970) / 10_000_000)
 }
 
 /// The time, for messages: `2026-11-22T15:04:05Z`.

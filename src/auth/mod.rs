@@ -43,6 +43,13 @@ impl Scheme {
         ("Digest", Self::Digest),
         ("Basic", Self::Basic),
     ];
+
+    /// The scheme of credentials, where it is one of these.
+    pub fn of(field_value: &str) -> Option<Self> {
+        let name = field_value.split(' ').next()?;
+        let known = Self::NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        known.map(|(_, scheme)| *scheme)
+    }
 }
 
 /// Who demands a login (RFC 9110 sections 11.6 and 11.7).

@@ -7,6 +7,7 @@ use getopts::{HasArg, Matches, Occur, Options};
 use log::LevelFilter;
 
 use crate::auth::credentials::Secret;
+use crate::http::target::RequestTarget;
 
 /// What the program is asked to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub enum Command {
     Check,
     /// `--hash`: read a password and print the lines to paste.
     Hash,
+    /// `--diagnose`: try each parent, step by step.
+    Diagnose,
     /// `-V`: print the version.
     Version,
     /// `-h`: print [`USAGE`].
@@ -39,6 +42,10 @@ pub struct Args {
     pub username: Option<String>,
     /// Overrides `PASSWORD` and the hashes.
     pub password: Option<Secret>,
+    /// What `--diagnose` asks for; `None`: an example.
+    pub url: Option<RequestTarget>,
+    /// `--diagnose` may try every dialect.
+    pub all_dialects: bool,
     /// How many `-v` there are.
     pub verbosity: u8,
 }
@@ -58,6 +65,8 @@ A local proxy that logs in to an NTLM parent proxy for programs that cannot.
 
       --check         print what holds and where it comes from, then end
       --hash          read a password, print hashes to keep in its place
+      --diagnose [URL] try each parent; tell step by step what works, what not
+      --all-dialects  ... with every NTLM_DIALECT; each may cost a bad logon
   -v                  say more; -vv says most; --check -v explains every key
   -V, --version       print the version
   -h, --help          print this
@@ -67,15 +76,16 @@ Then point programs at it:
 ";
 
 /// Options that end the program once they are done, and what they are for.
-const COMMANDS: [(&str, Command); 4] = [
+const COMMANDS: [(&str, Command); 5] = [
     ("help", Command::Help),
     ("version", Command::Version),
     ("check", Command::Check),
     ("hash", Command::Hash),
+    ("diagnose", Command::Diagnose),
 ];
 
 /// Options of features that are still to be built.
-const NOT_YET: [(&str, HasArg); 2] = [("diagnose", HasArg::Maybe), ("import-cntlm", HasArg::Yes)];
+const NOT_YET: [(&str, HasArg); 1] = [("import-cntlm", HasArg::Yes)];
 
 impl Args {
     /// Reads the words after the program's name. An option given twice counts as given last.
@@ -93,9 +103,15 @@ impl Args {
         if let Some((name, _)) = NOT_YET.iter().find(|(name, _)| matches.opt_present(name)) {
             return Err(format!("--{name} is not supported yet"));
         }
-        if !matches.free.is_empty() {
+        let mut urls = matches.opt_strs("diagnose");
+        urls.extend(matches.free.iter().cloned());
+        if urls.len() > usize::from(matches.opt_present("diagnose")) {
             // Not repeated: it may be the second half of a password with a blank in it.
             return Err("there is a word too many, after or between the options".to_owned());
+        }
+        let all_dialects = matches.opt_present("all-dialects");
+        if all_dialects && !matches.opt_present("diagnose") {
+            return Err("--all-dialects goes with --diagnose".to_owned());
         }
         let mut commands = COMMANDS.iter().filter(|(name, _)| matches.opt_present(name));
         let command = match (commands.next(), commands.next()) {
@@ -121,6 +137,8 @@ impl Args {
             domain: text_of(&matches, "domain")?,
             username: text_of(&matches, "username")?,
             password: text_of(&matches, "password")?.map(Secret::new),
+            url: urls.pop().map(|text| url(&text)).transpose()?,
+            all_dialects,
             verbosity: u8::try_from(matches.opt_count("v")).unwrap_or(u8::MAX),
         })
     }
@@ -142,13 +160,33 @@ fn known_options() -> Options {
     {
         options.opt(short, long, "", "", HasArg::Yes, Occur::Multi);
     }
-    for (short, long) in [("h", "help"), ("V", "version"), ("", "check"), ("", "hash"), ("v", "")] {
+    for (short, long) in [
+        ("h", "help"),
+        ("V", "version"),
+        ("", "check"),
+        ("", "hash"),
+        ("", "all-dialects"),
+        ("v", ""),
+    ] {
         options.opt(short, long, "", "", HasArg::No, Occur::Multi);
     }
+    options.opt("", "diagnose", "", "", HasArg::Maybe, Occur::Multi);
     for (long, has_arg) in NOT_YET {
         options.opt("", long, "", "", has_arg, Occur::Multi);
     }
     options
+}
+
+/// What `--diagnose` asks for.
+fn url(text: &str) -> Result<RequestTarget, String> {
+    let target = RequestTarget::parse("GET", text).ok();
+    let fetched = |target: &RequestTarget| {
+        let RequestTarget::Absolute { scheme, .. } = target else { return false };
+        ["http", "https"].contains(&scheme.as_str()) && text.bytes().all(|b| b.is_ascii_graphic())
+    };
+    target.filter(fetched).ok_or_else(|| {
+        "--diagnose takes a URL that begins with http:// or https:// and has no blanks".to_owned()
+    })
 }
 
 /// What the option says the last time it is given.
@@ -179,6 +217,11 @@ mod tests {
         let port = |port| Args { port: Some(port), ..Args::default() };
         let config = |file: &str| Args { config: Some(file.into()), ..Args::default() };
         let command = |command| Args { command, ..Args::default() };
+        let diagnose = |url: &str, all_dialects| Args {
+            url: Some(RequestTarget::parse("GET", url).unwrap()),
+            all_dialects,
+            ..command(Command::Diagnose)
+        };
         for (words, expected) in [
             ("", Args::default()),
             ("-c a.cfg", config("a.cfg")),
@@ -200,6 +243,10 @@ mod tests {
             ("-h", command(Command::Help)),
             ("--help --check", command(Command::Help)),
             ("-V --hash", command(Command::Version)),
+            ("--diagnose", command(Command::Diagnose)),
+            ("--diagnose http://a/x", diagnose("http://a/x", false)),
+            ("--diagnose=https://a", diagnose("https://a", false)),
+            ("--diagnose --all-dialects http://a/?", diagnose("http://a/?", true)),
         ] {
             assert_eq!(parse(words), Ok(expected), "{words}");
         }
@@ -207,6 +254,8 @@ mod tests {
 
     #[test]
     fn mistakes_are_told_in_a_sentence_without_values() {
+        const URL: &str =
+            "--diagnose takes a URL that begins with http:// or https:// and has no blanks";
         for (words, expected) in [
             ("-p", "argument to option 'p' missing"),
             ("--config", "argument to option 'config' missing"),
@@ -220,8 +269,20 @@ mod tests {
             ("--password my s3cret", "there is a word too many, after or between the options"),
             ("-- -p", "there is a word too many, after or between the options"),
             ("--check --hash", "--check and --hash do not go together"),
-            ("--diagnose", "--diagnose is not supported yet"),
-            ("--diagnose http://a/", "--diagnose is not supported yet"),
+            ("--diagnose a.example", URL),
+            ("--diagnose ftp://a/", URL),
+            ("--diagnose http://", URL),
+            ("--diagnose=http://a/\u{e9}", URL),
+            (
+                "--diagnose http://a/ http://b/",
+                "there is a word too many, after or between the options",
+            ),
+            (
+                "--diagnose=http://a/ http://b/",
+                "there is a word too many, after or between the options",
+            ),
+            ("--diagnose --check", "--check and --diagnose do not go together"),
+            ("--all-dialects", "--all-dialects goes with --diagnose"),
             ("--import-cntlm s3cret", "--import-cntlm is not supported yet"),
         ] {
             assert_eq!(parse(words), Err(expected.to_owned()), "{words}");
@@ -259,7 +320,9 @@ mod tests {
         {
             assert!(USAGE.contains(option), "{option}");
         }
-        for option in ["--hash", "-v ", "-V, --version", "-h, --help"] {
+        for option in
+            ["--diagnose", "--all-dialects", "--hash", "-v ", "-V, --version", "-h, --help"]
+        {
             assert!(USAGE.contains(option), "{option}");
         }
     }

@@ -39,6 +39,49 @@ impl NegotiateFlags {
     /// 56-bit keys.
     pub const NEGOTIATE_56: Self = Self(0x8000_0000);
 
+    /// The specification's name of every bit, lowest first. Reserved bits have its r1 to r10 for
+    /// names, and the one it describes but does not name its letter.
+    pub const NAMES: [&'static str; 32] = [
+        "NTLMSSP_NEGOTIATE_UNICODE",
+        "NTLM_NEGOTIATE_OEM",
+        "NTLMSSP_REQUEST_TARGET",
+        "r10",
+        "NTLMSSP_NEGOTIATE_SIGN",
+        "NTLMSSP_NEGOTIATE_SEAL",
+        "NTLMSSP_NEGOTIATE_DATAGRAM",
+        "NTLMSSP_NEGOTIATE_LM_KEY",
+        "r9",
+        "NTLMSSP_NEGOTIATE_NTLM",
+        "r8",
+        "J",
+        "NTLMSSP_NEGOTIATE_OEM_DOMAIN_SUPPLIED",
+        "NTLMSSP_NEGOTIATE_OEM_WORKSTATION_SUPPLIED",
+        "r7",
+        "NTLMSSP_NEGOTIATE_ALWAYS_SIGN",
+        "NTLMSSP_TARGET_TYPE_DOMAIN",
+        "NTLMSSP_TARGET_TYPE_SERVER",
+        "r6",
+        "NTLMSSP_NEGOTIATE_EXTENDED_SESSIONSECURITY",
+        "NTLMSSP_NEGOTIATE_IDENTIFY",
+        "r5",
+        "NTLMSSP_REQUEST_NON_NT_SESSION_KEY",
+        "NTLMSSP_NEGOTIATE_TARGET_INFO",
+        "r4",
+        "NTLMSSP_NEGOTIATE_VERSION",
+        "r3",
+        "r2",
+        "r1",
+        "NTLMSSP_NEGOTIATE_128",
+        "NTLMSSP_NEGOTIATE_KEY_EXCH",
+        "NTLMSSP_NEGOTIATE_56",
+    ];
+
+    /// The names of the bits that are set, lowest first.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let bits = (0..u32::BITS).zip(Self::NAMES);
+        bits.filter(move |(bit, _)| self.0 >> bit & 1 == 1).map(|(_, name)| name)
+    }
+
     /// Whether every bit of `other` is set.
     pub fn contains(self, other: Self) -> bool {
         self & other == other
@@ -278,5 +321,35 @@ impl Payload {
     /// A field of length zero; its offset points to the end, inside the message.
     fn empty_field(&mut self) -> [u8; 8] {
         self.field(&[]).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_have_the_names_of_the_specification() {
+        for (flags, name) in [
+            (NegotiateFlags::UNICODE, "NTLMSSP_NEGOTIATE_UNICODE"),
+            (NegotiateFlags::OEM, "NTLM_NEGOTIATE_OEM"),
+            (NegotiateFlags::REQUEST_TARGET, "NTLMSSP_REQUEST_TARGET"),
+            (NegotiateFlags::NTLM, "NTLMSSP_NEGOTIATE_NTLM"),
+            (NegotiateFlags::ALWAYS_SIGN, "NTLMSSP_NEGOTIATE_ALWAYS_SIGN"),
+            (
+                NegotiateFlags::EXTENDED_SESSIONSECURITY,
+                "NTLMSSP_NEGOTIATE_EXTENDED_SESSIONSECURITY",
+            ),
+            (NegotiateFlags::TARGET_INFO, "NTLMSSP_NEGOTIATE_TARGET_INFO"),
+            (NegotiateFlags::VERSION, "NTLMSSP_NEGOTIATE_VERSION"),
+            (NegotiateFlags::NEGOTIATE_128, "NTLMSSP_NEGOTIATE_128"),
+            (NegotiateFlags::NEGOTIATE_56, "NTLMSSP_NEGOTIATE_56"),
+            (NegotiateFlags(0x0000_0800), "J"),
+            (NegotiateFlags(0x0040_0000), "NTLMSSP_REQUEST_NON_NT_SESSION_KEY"),
+            (NegotiateFlags(0x4000_0000), "NTLMSSP_NEGOTIATE_KEY_EXCH"),
+        ] {
+            assert_eq!(flags.names().collect::<Vec<_>>(), [name], "{flags:?}");
+        }
+        assert_eq!(NegotiateFlags(u32::MAX).names().count(), 32);
     }
 }

@@ -20,6 +20,24 @@ impl AvId {
     pub const FLAGS: Self = Self(6);
     /// MsvAvTimestamp, a FILETIME: the server's clock.
     pub const TIMESTAMP: Self = Self(7);
+
+    /// The specification's name of it, where it has one.
+    pub fn name(self) -> Option<&'static str> {
+        const NAMES: [&str; 11] = [
+            "MsvAvEOL",
+            "MsvAvNbComputerName",
+            "MsvAvNbDomainName",
+            "MsvAvDnsComputerName",
+            "MsvAvDnsDomainName",
+            "MsvAvDnsTreeName",
+            "MsvAvFlags",
+            "MsvAvTimestamp",
+            "MsvAvSingleHost",
+            "MsvAvTargetName",
+            "MsvAvChannelBindings",
+        ];
+        NAMES.get(usize::from(self.0)).copied()
+    }
 }
 
 /// One AV_PAIR.

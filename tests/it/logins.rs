@@ -20,6 +20,7 @@ fn answer(wire: &mut crate::support::Wire, bytes: &[u8]) -> Then {
 
 /// Who has logged in to an origin as somebody else than the account of the configuration goes on
 /// as that one, on the connection of that login.
+/// on another connection.
 #[test]
 fn what_follows_a_clients_own_login_goes_under_it() {
     let accounts = [("WS2008R2", "Administrator", "P@ssw0rd"), ALICE[0]];

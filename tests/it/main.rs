@@ -26,6 +26,7 @@ mod challenges;
 mod cli;
 mod config;
 mod connect;
+mod diagnose;
 mod dialects;
 mod digest_parent;
 mod direct;
