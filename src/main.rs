@@ -10,7 +10,9 @@ use std::process::ExitCode;
 use log::LevelFilter;
 use ntlmaps::auth::credentials::Secret;
 use ntlmaps::config::args::USAGE;
-use ntlmaps::config::{Account, Args, Command, Config, Loaded, Notice, Origin, Severity, display};
+use ntlmaps::config::{
+    Account, Args, Command, Config, Loaded, Notice, Origin, Severity, cntlm, display,
+};
 use ntlmaps::diagnose;
 use ntlmaps::server::{Reloader, Server};
 use ntlmaps::sys;
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Command::Check => load(&args).and_then(|loaded| check(&loaded, args.verbosity > 0)),
         Command::Hash => hash(&args),
         Command::Diagnose => load(&args).and_then(|loaded| diagnose(loaded, &args)),
+        Command::ImportCntlm => import(&args),
         Command::Serve => load(&args).and_then(|loaded| serve(loaded, args)),
     };
     match outcome {
@@ -170,6 +173,18 @@ fn hash(args: &Args) -> Result<(), String> {
         None => read_password("Password to hash: ")?,
     };
     print(&display::hash_lines(&domain, &user, &password))
+}
+
+/// `--import-cntlm`: the new configuration to standard output, then what there is to say about it.
+fn import(args: &Args) -> Result<(), String> {
+    let path = args.cntlm_conf.as_deref().unwrap_or_default();
+    let bytes = std::fs::read(path).map_err(|error| format!("ntlmaps: {path}: {error}"))?;
+    let made = cntlm::import(path, &Zeroizing::new(bytes), args.cntlm_hashes);
+    print(&made.text)?;
+    if !made.notices.is_empty() {
+        say(&report(&made.notices));
+    }
+    Ok(())
 }
 
 /// Asks at the terminal, unseen; or reads the first line of standard input.

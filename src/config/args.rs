@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use getopts::{HasArg, Matches, Occur, Options};
 use log::LevelFilter;
 
+use super::cntlm::HashForm;
 use crate::auth::credentials::Secret;
 use crate::http::target::RequestTarget;
 
@@ -21,6 +22,8 @@ pub enum Command {
     Hash,
     /// `--diagnose`: try each parent, step by step.
     Diagnose,
+    /// `--import-cntlm FILE`: print a configuration that does what a cntlm.conf does.
+    ImportCntlm,
     /// `-V`: print the version.
     Version,
     /// `-h`: print [`USAGE`].
@@ -46,6 +49,10 @@ pub struct Args {
     pub url: Option<RequestTarget>,
     /// `--diagnose` may try every dialect.
     pub all_dialects: bool,
+    /// The file of [`Command::ImportCntlm`].
+    pub cntlm_conf: Option<String>,
+    /// How its hashes are written; `None`: to be found out.
+    pub cntlm_hashes: Option<HashForm>,
     /// How many `-v` there are.
     pub verbosity: u8,
 }
@@ -67,6 +74,8 @@ A local proxy that logs in to an NTLM parent proxy for programs that cannot.
       --hash          read a password, print hashes to keep in its place
       --diagnose [URL] try each parent; tell step by step what works, what not
       --all-dialects  ... with every NTLM_DIALECT; each may cost a bad logon
+      --import-cntlm CNTLM.CONF   print a configuration that does the same
+      --cntlm-hashes plain|inverted    how cntlm wrote its Pass* (0.94|older)
   -v                  say more; -vv says most; --check -v explains every key
   -V, --version       print the version
   -h, --help          print this
@@ -76,16 +85,14 @@ Then point programs at it:
 ";
 
 /// Options that end the program once they are done, and what they are for.
-const COMMANDS: [(&str, Command); 5] = [
+const COMMANDS: [(&str, Command); 6] = [
     ("help", Command::Help),
     ("version", Command::Version),
     ("check", Command::Check),
     ("hash", Command::Hash),
     ("diagnose", Command::Diagnose),
+    ("import-cntlm", Command::ImportCntlm),
 ];
-
-/// Options of features that are still to be built.
-const NOT_YET: [(&str, HasArg); 1] = [("import-cntlm", HasArg::Yes)];
 
 impl Args {
     /// Reads the words after the program's name. An option given twice counts as given last.
@@ -100,9 +107,6 @@ impl Args {
         }
         let matches =
             known_options().parse(&texts).map_err(|fail| lower_first(&fail.to_string()))?;
-        if let Some((name, _)) = NOT_YET.iter().find(|(name, _)| matches.opt_present(name)) {
-            return Err(format!("--{name} is not supported yet"));
-        }
         let mut urls = matches.opt_strs("diagnose");
         urls.extend(matches.free.iter().cloned());
         if urls.len() > usize::from(matches.opt_present("diagnose")) {
@@ -126,9 +130,15 @@ impl Args {
             let number = text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok());
             number.flatten().ok_or("--port takes a number from 0 to 65535")
         });
-        let config = text_of(&matches, "config")?;
-        if config.as_deref() == Some("") {
-            return Err("--config takes the name of a file".to_owned());
+        let config = file_of(&matches, "config")?;
+        let cntlm_conf = file_of(&matches, "import-cntlm")?;
+        let cntlm_hashes = text_of(&matches, "cntlm-hashes")?.map(|text| {
+            let mut names = HashForm::NAMES.into_iter();
+            let found = names.find(|(name, _)| name.eq_ignore_ascii_case(&text));
+            found.map(|(_, form)| form).ok_or("--cntlm-hashes takes plain or inverted")
+        });
+        if cntlm_hashes.is_some() && cntlm_conf.is_none() {
+            return Err("--cntlm-hashes goes with --import-cntlm".to_owned());
         }
         Ok(Self {
             config,
@@ -139,6 +149,8 @@ impl Args {
             password: text_of(&matches, "password")?.map(Secret::new),
             url: urls.pop().map(|text| url(&text)).transpose()?,
             all_dialects,
+            cntlm_conf,
+            cntlm_hashes: cntlm_hashes.transpose()?,
             verbosity: u8::try_from(matches.opt_count("v")).unwrap_or(u8::MAX),
         })
     }
@@ -155,9 +167,15 @@ impl Args {
 
 fn known_options() -> Options {
     let mut options = Options::new();
-    for (short, long) in
-        [("c", "config"), ("p", "port"), ("", "domain"), ("", "username"), ("", "password")]
-    {
+    for (short, long) in [
+        ("c", "config"),
+        ("p", "port"),
+        ("", "domain"),
+        ("", "username"),
+        ("", "password"),
+        ("", "import-cntlm"),
+        ("", "cntlm-hashes"),
+    ] {
         options.opt(short, long, "", "", HasArg::Yes, Occur::Multi);
     }
     for (short, long) in [
@@ -171,9 +189,6 @@ fn known_options() -> Options {
         options.opt(short, long, "", "", HasArg::No, Occur::Multi);
     }
     options.opt("", "diagnose", "", "", HasArg::Maybe, Occur::Multi);
-    for (long, has_arg) in NOT_YET {
-        options.opt("", long, "", "", has_arg, Occur::Multi);
-    }
     options
 }
 
@@ -196,6 +211,14 @@ fn text_of(matches: &Matches, name: &str) -> Result<Option<String>, String> {
         return Err(format!("--{name} holds a control character"));
     }
     Ok(Some(text))
+}
+
+/// As [`text_of`], for the name of a file.
+fn file_of(matches: &Matches, name: &str) -> Result<Option<String>, String> {
+    match text_of(matches, name)? {
+        Some(text) if text.is_empty() => Err(format!("--{name} takes the name of a file")),
+        text => Ok(text),
+    }
 }
 
 fn lower_first(sentence: &str) -> String {
@@ -222,6 +245,11 @@ mod tests {
             all_dialects,
             ..command(Command::Diagnose)
         };
+        let import = |cntlm_hashes| Args {
+            cntlm_conf: Some("a.conf".into()),
+            cntlm_hashes,
+            ..command(Command::ImportCntlm)
+        };
         for (words, expected) in [
             ("", Args::default()),
             ("-c a.cfg", config("a.cfg")),
@@ -240,6 +268,9 @@ mod tests {
             ("-vv -v", Args { verbosity: 3, ..Args::default() }),
             ("--check", command(Command::Check)),
             ("--hash --hash", command(Command::Hash)),
+            ("--import-cntlm a.conf", import(None)),
+            ("--import-cntlm a.conf --cntlm-hashes plain", import(Some(HashForm::Plain))),
+            ("--cntlm-hashes=Inverted --import-cntlm=a.conf", import(Some(HashForm::Inverted))),
             ("-h", command(Command::Help)),
             ("--help --check", command(Command::Help)),
             ("-V --hash", command(Command::Version)),
@@ -283,7 +314,11 @@ mod tests {
             ),
             ("--diagnose --check", "--check and --diagnose do not go together"),
             ("--all-dialects", "--all-dialects goes with --diagnose"),
-            ("--import-cntlm s3cret", "--import-cntlm is not supported yet"),
+            ("--import-cntlm", "argument to option 'import-cntlm' missing"),
+            ("--import-cntlm=", "--import-cntlm takes the name of a file"),
+            ("--import-cntlm a --hash", "--hash and --import-cntlm do not go together"),
+            ("--cntlm-hashes plain", "--cntlm-hashes goes with --import-cntlm"),
+            ("--import-cntlm a --cntlm-hashes s3", "--cntlm-hashes takes plain or inverted"),
         ] {
             assert_eq!(parse(words), Err(expected.to_owned()), "{words}");
         }
@@ -320,9 +355,16 @@ mod tests {
         {
             assert!(USAGE.contains(option), "{option}");
         }
-        for option in
-            ["--diagnose", "--all-dialects", "--hash", "-v ", "-V, --version", "-h, --help"]
-        {
+        for option in [
+            "--hash",
+            "--diagnose",
+            "--all-dialects",
+            "--import-cntlm",
+            "--cntlm-hashes",
+            "-v ",
+            "-V, --version",
+            "-h, --help",
+        ] {
             assert!(USAGE.contains(option), "{option}");
         }
     }

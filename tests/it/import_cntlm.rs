@@ -7,6 +7,7 @@ use ntlmaps::config::{Account, Args, Config, Route, Severity};
 use ntlmaps::http::target::Authority;
 
 mod account;
+mod program;
 
 fn of(conf: &str, form: Option<HashForm>) -> (Import, Config) {
     let made = import("c.conf", conf.as_bytes(), form);
