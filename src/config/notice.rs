@@ -60,7 +60,7 @@ fn place(file: &str, origin: Origin) -> String {
     }
 }
 
-/// The notices of one load, as they come.
+/// The notices of one load, in the order of the file, the command line last.
 pub(super) struct Report<'a> {
     file: &'a str,
     notices: Vec<Notice>,
@@ -86,7 +86,8 @@ impl<'a> Report<'a> {
 
     fn add(&mut self, severity: Severity, origin: Origin, key: &str, message: String) {
         let (file, key) = (self.file.to_owned(), printable(key));
-        self.notices.push(Notice { severity, file, origin, key, message });
+        let place = self.notices.partition_point(|earlier| earlier.origin <= origin);
+        self.notices.insert(place, Notice { severity, file, origin, key, message });
     }
 
     /// True once any of these keys has an error: what depends on them need not be judged.
@@ -94,10 +95,8 @@ impl<'a> Report<'a> {
         self.notices.iter().any(|n| n.severity == Severity::Error && keys.contains(&n.key.as_str()))
     }
 
-    /// Everything said, in the order of the file, the command line last; and whether an error is
-    /// among it.
-    pub(super) fn finish(mut self) -> (Vec<Notice>, bool) {
-        self.notices.sort_by_key(|notice| notice.origin);
+    /// Everything said, and whether an error is among it.
+    pub(super) fn finish(self) -> (Vec<Notice>, bool) {
         let fatal = self.notices.iter().any(|notice| notice.severity == Severity::Error);
         (self.notices, fatal)
     }

@@ -240,7 +240,8 @@ pub(super) fn user(account: &Credentials) -> String {
 
 /// A time as the report has it.
 pub(super) fn milliseconds(time: Duration) -> String {
-    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+    let tenths = time.as_micros() / 100;
+    format!("{}.{} ms", tenths / 10, tenths % 10)
 }
 
 /// Status and reason of a response.
