@@ -48,6 +48,8 @@
 //! - [`relay`]: a response to the client. *Never* changes what is in its body.
 //! - [`session`]: one client connection. *Never* dials.
 //! - [`tunnel`]: bytes after a tunnel is open. *Never* knows HTTP.
+//! - [`door`]: the doors beside HTTP, `TUNNELS` and SOCKS5, and the corridor behind them.
+//! - [`socks`]: what is said with a SOCKS5 client. *Never* knows a socket.
 //! - [`urllog`]: a line for each request when it is over. *Never* costs one.
 //! - [`server`]: listeners, a thread for each client, permits. *Never* knows what clients say.
 //! - [`diagnose`]: the same dance, watched. *Never* costs a second bad logon, unless allowed to.
@@ -71,6 +73,7 @@ pub mod auth;
 pub mod config;
 pub mod conn;
 pub mod diagnose;
+pub mod door;
 pub mod exchange;
 pub mod failure;
 pub mod gateway;
@@ -84,6 +87,7 @@ pub mod request_body;
 pub mod response;
 pub mod server;
 pub mod session;
+pub mod socks;
 pub mod sys;
 pub mod tunnel;
 pub mod urllog;

@@ -225,14 +225,9 @@ fn serve(loaded: Loaded, args: Args) -> Result<(), String> {
     log_notices(&warnings);
     ask_for_password(&mut config)?;
     let server = Server::bind(config).map_err(|error| format!("ntlmaps: {error}"))?;
-    for address in server.addresses() {
-        // Scripts wait for these lines; whoever closed standard output does not.
-        print(&format!("Now listening at {} on port {}\n", address.ip(), address.port())).or_else(
-            |error| {
-                log::warn!("{error}");
-                Ok::<(), String>(())
-            },
-        )?;
+    // Scripts wait for these lines; whoever closed standard output does not.
+    if let Err(error) = print(&server.announcement()) {
+        log::warn!("{error}");
     }
     let reloader = server.reloader();
     sys::on_hang_up(move || reload(&args, &reloader))

@@ -1,4 +1,5 @@
-//! Listeners, and a thread for each client. Knows who may come in; knows nothing of what they say.
+//! Listeners, each with the door behind it, and a thread for each client. Knows who may come in;
+//! knows nothing of what they say.
 
 use std::fmt;
 use std::io;
@@ -8,10 +9,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, Tunnel};
 use crate::conn::Conn;
+use crate::door;
 use crate::gateway::Gateway;
 use crate::http::reply::Reply;
+use crate::http::target::Authority;
 use crate::session::Session;
 use crate::sys;
 
@@ -26,20 +29,24 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct BindError {
     address: SocketAddr,
+    /// What the port comes from.
+    key: &'static str,
     reason: io::Error,
 }
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, reason } = self;
+        let Self { address, reason, .. } = self;
         write!(f, "cannot listen at {} on port {}: {reason}", address.ip(), address.port())?;
         match reason.kind() {
-            io::ErrorKind::AddrInUse => f.write_str(
+            io::ErrorKind::AddrInUse => write!(
+                f,
                 "; another program (or another ntlmaps) has it: stop that one or choose another \
-                 LISTEN_PORT",
+                 {}",
+                self.key
             ),
             io::ErrorKind::PermissionDenied => {
-                f.write_str("; ports below 1024 are for root: choose another LISTEN_PORT")
+                write!(f, "; ports below 1024 are for root: choose another {}", self.key)
             }
             io::ErrorKind::AddrNotAvailable => {
                 f.write_str("; this machine has no such address: see LISTEN_ADDRESS")
@@ -51,8 +58,34 @@ impl fmt::Display for BindError {
 
 /// Bound listeners; nobody is served yet, but connections already queue.
 pub struct Server {
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     shared: Arc<Shared>,
+}
+
+/// What a client finds behind a listener.
+#[derive(Clone, Debug)]
+enum Door {
+    Http,
+    Socks,
+    Tunnel(Authority),
+}
+
+struct Listener {
+    socket: TcpListener,
+    door: Door,
+}
+
+/// Where clients can connect, and what is there: as the first lines on standard output say.
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = self.socket.local_addr().map_err(|_| fmt::Error)?;
+        write!(f, "Now listening at {} on port {}", address.ip(), address.port())?;
+        match &self.door {
+            Door::Http => Ok(()),
+            Door::Socks => f.write_str(" for SOCKS5"),
+            Door::Tunnel(to) => write!(f, " for a tunnel to {to}"),
+        }
+    }
 }
 
 /// What all threads see.
@@ -70,30 +103,13 @@ impl Server {
     /// The first [`BindError`] that matters.
     pub fn bind(mut config: Config) -> Result<Self, BindError> {
         resolve_friends(&mut config);
-        let mut listeners: Vec<TcpListener> = Vec::new();
-        let mut port = config.listen_port;
-        let mut missing = None;
-        for ip in &config.listen_addresses {
-            let address = SocketAddr::new(*ip, port);
-            match sys::listen(address, config.backlog)
-                .map_err(|reason| BindError { address, reason })
-            {
-                Ok(listener) => {
-                    // Where the kernel chooses the port, it chooses one for all addresses.
-                    port = listener.local_addr().map_or(port, |address| address.port());
-                    listeners.push(listener);
-                }
-                Err(error) if config.listen_addresses_are_default => missing = Some(error),
-                Err(error) => return Err(error),
-            }
+        let mut listeners = Vec::new();
+        bind_at(&config, &None, config.listen_port, &Door::Http, &mut listeners)?;
+        if let Some(port) = config.socks_port {
+            bind_at(&config, &None, port, &Door::Socks, &mut listeners)?;
         }
-        match missing {
-            Some(error)
-                if listeners.is_empty() || error.reason.kind() == io::ErrorKind::AddrInUse =>
-            {
-                return Err(error);
-            }
-            _ => {}
+        for Tunnel { address, port, to } in &config.tunnels {
+            bind_at(&config, address, *port, &Door::Tunnel(to.clone()), &mut listeners)?;
         }
         let permits = Permits::new(match config.max_clients {
             0 => clients_for(sys::raise_descriptor_limit()),
@@ -104,9 +120,14 @@ impl Server {
         Ok(Self { listeners, shared: Arc::new(shared) })
     }
 
-    /// Where clients can connect.
+    /// Where clients can connect; HTTP comes first.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+        self.listeners.iter().filter_map(|listener| listener.socket.local_addr().ok()).collect()
+    }
+
+    /// The same in words, a line for each address.
+    pub fn announcement(&self) -> String {
+        self.listeners.iter().map(|listener| format!("{listener}\n")).collect()
     }
 
     /// What ends [`Server::run`] from another thread.
@@ -127,6 +148,46 @@ impl Server {
             }
         });
     }
+}
+
+/// Opens a door at one address, or at all of `LISTEN_ADDRESS`.
+fn bind_at(
+    config: &Config,
+    address: &Option<IpAddr>,
+    mut port: u16,
+    door: &Door,
+    listeners: &mut Vec<Listener>,
+) -> Result<(), BindError> {
+    let before = listeners.len();
+    let addresses = match address {
+        Some(address) => std::slice::from_ref(address),
+        None => config.listen_addresses.as_slice(),
+    };
+    let key = match door {
+        Door::Http => "LISTEN_PORT",
+        Door::Socks => "SOCKS5_PORT",
+        Door::Tunnel(_) => "port in TUNNELS",
+    };
+    let mut missing = None;
+    for ip in addresses {
+        let address = SocketAddr::new(*ip, port);
+        match sys::listen(address, config.backlog) {
+            Ok(socket) => {
+                // Where the kernel chooses the port, it chooses one for all addresses.
+                port = socket.local_addr().map_or(port, |address| address.port());
+                listeners.push(Listener { socket, door: door.clone() });
+            }
+            Err(reason) => {
+                let error = BindError { address, key, reason };
+                let taken = error.reason.kind() == io::ErrorKind::AddrInUse;
+                if taken || !config.listen_addresses_are_default {
+                    return Err(error);
+                }
+                missing = Some(error);
+            }
+        }
+    }
+    missing.filter(|_| listeners.len() == before).map_or(Ok(()), Err)
 }
 
 /// Ends a server.
@@ -185,11 +246,11 @@ fn clients_for(descriptors: Option<u64>) -> usize {
     usize::try_from(left / 2).unwrap_or(usize::MAX).max(1)
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+fn accept(listener: &Listener, shared: &Arc<Shared>) {
     loop {
         // Before accepting: whoever cannot be served waits in the kernel's queue.
         let permit = Permit::wait(shared);
-        let accepted = listener.accept();
+        let accepted = listener.socket.accept();
         if shared.stopping.load(Ordering::SeqCst) {
             return;
         }
@@ -201,7 +262,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
                 continue;
             }
         };
-        if let Err(error) = admit(stream, peer, shared, permit) {
+        if let Err(error) = admit(stream, peer, &listener.door, shared, permit) {
             log::warn!("{peer} cannot be served: {error}");
         }
     }
@@ -211,6 +272,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 fn admit(
     stream: TcpStream,
     peer: SocketAddr,
+    door: &Door,
     shared: &Arc<Shared>,
     permit: Permit,
 ) -> io::Result<()> {
@@ -222,14 +284,19 @@ fn admit(
     };
     if !permitted {
         log::warn!("{peer} is not in FRIENDLY_IPS and was refused");
+        let Door::Http = door else { return Ok(()) };
         let reply = Reply::new(403, "This proxy does not serve your machine (FRIENDLY_IPS).");
         return sys::send_now(&stream, &reply.encode(None, false)).map(|_| ());
     }
     let client = Conn::new(stream)?;
-    let shared = Arc::clone(shared);
+    let (door, shared) = (door.clone(), Arc::clone(shared));
     thread::Builder::new().stack_size(STACK_SIZE).spawn(move || {
         let _permit = permit;
-        Session::new(client, peer).run(|| shared.gateway());
+        match door {
+            Door::Http => Session::new(client, peer).run(|| shared.gateway()),
+            Door::Socks => door::socks(client, peer, &shared.gateway()),
+            Door::Tunnel(to) => door::through_tunnel(client, peer, &shared.gateway(), &to),
+        }
     })?;
     Ok(())
 }

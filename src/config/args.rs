@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 
-use getopts::{HasArg, Matches, Occur, Options};
+use getopts::{HasArg, Occur, Options};
 use log::LevelFilter;
 
 use super::cntlm::HashForm;
@@ -45,6 +45,8 @@ pub struct Args {
     pub username: Option<String>,
     /// Overrides `PASSWORD` and the hashes.
     pub password: Option<Secret>,
+    /// Overrides `TUNNELS`: every `-L`, in their order.
+    pub tunnels: Option<String>,
     /// What `--diagnose` asks for; `None`: an example.
     pub url: Option<RequestTarget>,
     /// `--diagnose` may try every dialect.
@@ -69,6 +71,7 @@ A local proxy that logs in to an NTLM parent proxy for programs that cannot.
       --username NAME who logs in, for all clients   (instead of USER)
       --password WORD the password; others can see it in the list of processes
                       (better: PASSWORD in the file, or $NTLMAPS_PASSWORD)
+  -L [ADDRESS:]PORT:HOST:PORT   a port that leads there  (instead of TUNNELS)
 
       --check         print what holds and where it comes from, then end
       --hash          read a password, print hashes to keep in its place
@@ -83,6 +86,28 @@ A local proxy that logs in to an NTLM parent proxy for programs that cannot.
 Then point programs at it:
   export http_proxy=http://127.0.0.1:5865 https_proxy=http://127.0.0.1:5865
 ";
+
+/// Every option: its short name, its long name, and whether a value follows.
+const KNOWN: [(&str, &str, HasArg); 15] = [
+    ("c", "config", HasArg::Yes),
+    ("p", "port", HasArg::Yes),
+    ("L", "", HasArg::Yes),
+    ("", "domain", HasArg::Yes),
+    ("", "username", HasArg::Yes),
+    ("", "password", HasArg::Yes),
+    ("", "import-cntlm", HasArg::Yes),
+    ("", "cntlm-hashes", HasArg::Yes),
+    ("", "diagnose", HasArg::Maybe),
+    ("", "all-dialects", HasArg::No),
+    ("", "check", HasArg::No),
+    ("", "hash", HasArg::No),
+    ("v", "", HasArg::No),
+    ("V", "version", HasArg::No),
+    ("h", "help", HasArg::No),
+];
+
+/// Those of them that name a file.
+const FILES: [&str; 2] = ["config", "import-cntlm"];
 
 /// Options that end the program once they are done, and what they are for.
 const COMMANDS: [(&str, Command); 6] = [
@@ -105,18 +130,24 @@ impl Args {
             let text = word.as_ref().to_str();
             texts.push(text.ok_or_else(|| format!("argument {place} is not valid UTF-8"))?);
         }
-        let matches =
-            known_options().parse(&texts).map_err(|fail| lower_first(&fail.to_string()))?;
+        let mut known = Options::new();
+        for (short, long, has_arg) in KNOWN {
+            known.opt(short, long, "", "", has_arg, Occur::Multi);
+        }
+        let matches = known.parse(&texts).map_err(|fail| lower_first(&fail.to_string()))?;
+        let last = |name: &str| matches.opt_strs(name).pop();
+        for (short, long, _) in KNOWN {
+            let name = if long.is_empty() { short } else { long };
+            if matches.opt_strs(name).iter().any(|text| text.chars().any(char::is_control)) {
+                let dashes = if long.is_empty() { "-" } else { "--" };
+                return Err(format!("{dashes}{name} holds a control character"));
+            }
+            if FILES.contains(&name) && last(name).is_some_and(|text| text.is_empty()) {
+                return Err(format!("--{name} takes the name of a file"));
+            }
+        }
         let mut urls = matches.opt_strs("diagnose");
         urls.extend(matches.free.iter().cloned());
-        if urls.len() > usize::from(matches.opt_present("diagnose")) {
-            // Not repeated: it may be the second half of a password with a blank in it.
-            return Err("there is a word too many, after or between the options".to_owned());
-        }
-        let all_dialects = matches.opt_present("all-dialects");
-        if all_dialects && !matches.opt_present("diagnose") {
-            return Err("--all-dialects goes with --diagnose".to_owned());
-        }
         let mut commands = COMMANDS.iter().filter(|(name, _)| matches.opt_present(name));
         let command = match (commands.next(), commands.next()) {
             (None, _) => Command::Serve,
@@ -126,33 +157,50 @@ impl Args {
                 return Err(format!("--{one} and --{other} do not go together"));
             }
         };
-        let port = text_of(&matches, "port")?.map(|text| {
-            let number = text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok());
-            number.flatten().ok_or("--port takes a number from 0 to 65535")
-        });
-        let config = file_of(&matches, "config")?;
-        let cntlm_conf = file_of(&matches, "import-cntlm")?;
-        let cntlm_hashes = text_of(&matches, "cntlm-hashes")?.map(|text| {
-            let mut names = HashForm::NAMES.into_iter();
-            let found = names.find(|(name, _)| name.eq_ignore_ascii_case(&text));
-            found.map(|(_, form)| form).ok_or("--cntlm-hashes takes plain or inverted")
-        });
-        if cntlm_hashes.is_some() && cntlm_conf.is_none() {
-            return Err("--cntlm-hashes goes with --import-cntlm".to_owned());
-        }
-        Ok(Self {
-            config,
+        let mut args = Self {
+            config: last("config"),
             command,
-            port: port.transpose()?,
-            domain: text_of(&matches, "domain")?,
-            username: text_of(&matches, "username")?,
-            password: text_of(&matches, "password")?.map(Secret::new),
-            url: urls.pop().map(|text| url(&text)).transpose()?,
-            all_dialects,
-            cntlm_conf,
-            cntlm_hashes: cntlm_hashes.transpose()?,
+            port: None,
+            domain: last("domain"),
+            username: last("username"),
+            password: last("password").map(Secret::new),
+            tunnels: matches.opt_present("L").then(|| matches.opt_strs("L").join(" ")),
+            url: None,
+            all_dialects: matches.opt_present("all-dialects"),
+            cntlm_conf: last("import-cntlm"),
+            cntlm_hashes: None,
             verbosity: u8::try_from(matches.opt_count("v")).unwrap_or(u8::MAX),
-        })
+        };
+        let mut wrong = None;
+        if urls.len() > usize::from(matches.opt_present("diagnose")) {
+            // Not repeated: it may be the second half of a password with a blank in it.
+            wrong = Some("there is a word too many, after or between the options");
+        } else if let Some(text) = urls.pop() {
+            args.url = url(&text);
+            wrong = args.url.is_none().then_some(
+                "--diagnose takes a URL that begins with http:// or https:// and has no blanks",
+            );
+        }
+        if let Some(text) = last("port") {
+            let digits = text.bytes().all(|b| b.is_ascii_digit());
+            args.port = text.parse().ok().filter(|_| digits);
+            wrong =
+                wrong.or(args.port.is_none().then_some("--port takes a number from 0 to 65535"));
+        }
+        if let Some(text) = last("cntlm-hashes") {
+            let mut names = HashForm::NAMES.into_iter();
+            args.cntlm_hashes =
+                names.find(|(name, _)| name.eq_ignore_ascii_case(&text)).map(|(_, form)| form);
+            wrong = wrong.or(match (&args.cntlm_hashes, &args.cntlm_conf) {
+                (_, None) => Some("--cntlm-hashes goes with --import-cntlm"),
+                (None, _) => Some("--cntlm-hashes takes plain or inverted"),
+                _ => None,
+            });
+        }
+        if args.all_dialects && !matches.opt_present("diagnose") {
+            wrong = Some("--all-dialects goes with --diagnose");
+        }
+        wrong.map_or(Ok(args), |wrong| Err(wrong.to_owned()))
     }
 
     /// What `-v` asks to be logged.
@@ -165,60 +213,12 @@ impl Args {
     }
 }
 
-fn known_options() -> Options {
-    let mut options = Options::new();
-    for (short, long) in [
-        ("c", "config"),
-        ("p", "port"),
-        ("", "domain"),
-        ("", "username"),
-        ("", "password"),
-        ("", "import-cntlm"),
-        ("", "cntlm-hashes"),
-    ] {
-        options.opt(short, long, "", "", HasArg::Yes, Occur::Multi);
-    }
-    for (short, long) in [
-        ("h", "help"),
-        ("V", "version"),
-        ("", "check"),
-        ("", "hash"),
-        ("", "all-dialects"),
-        ("v", ""),
-    ] {
-        options.opt(short, long, "", "", HasArg::No, Occur::Multi);
-    }
-    options.opt("", "diagnose", "", "", HasArg::Maybe, Occur::Multi);
-    options
-}
-
 /// What `--diagnose` asks for.
-fn url(text: &str) -> Result<RequestTarget, String> {
-    let target = RequestTarget::parse("GET", text).ok();
-    let fetched = |target: &RequestTarget| {
-        let RequestTarget::Absolute { scheme, .. } = target else { return false };
-        ["http", "https"].contains(&scheme.as_str()) && text.bytes().all(|b| b.is_ascii_graphic())
-    };
-    target.filter(fetched).ok_or_else(|| {
-        "--diagnose takes a URL that begins with http:// or https:// and has no blanks".to_owned()
-    })
-}
-
-/// What the option says the last time it is given.
-fn text_of(matches: &Matches, name: &str) -> Result<Option<String>, String> {
-    let Some(text) = matches.opt_strs(name).pop() else { return Ok(None) };
-    if text.chars().any(char::is_control) {
-        return Err(format!("--{name} holds a control character"));
-    }
-    Ok(Some(text))
-}
-
-/// As [`text_of`], for the name of a file.
-fn file_of(matches: &Matches, name: &str) -> Result<Option<String>, String> {
-    match text_of(matches, name)? {
-        Some(text) if text.is_empty() => Err(format!("--{name} takes the name of a file")),
-        text => Ok(text),
-    }
+fn url(text: &str) -> Option<RequestTarget> {
+    let target = RequestTarget::parse("GET", text).ok()?;
+    let RequestTarget::Absolute { scheme, .. } = &target else { return None };
+    let fetched = ["http", "https"].contains(&scheme.as_str());
+    (fetched && text.bytes().all(|b| b.is_ascii_graphic())).then_some(target)
 }
 
 fn lower_first(sentence: &str) -> String {
@@ -264,6 +264,10 @@ mod tests {
             ("--username D\\u", Args { username: Some("D\\u".into()), ..Args::default() }),
             ("--username=", Args { username: Some(String::new()), ..Args::default() }),
             ("--password -p", Args { password: Some(Secret::new("-p")), ..Args::default() }),
+            (
+                "-L 1:a:2 -L [::1]:3:b:4",
+                Args { tunnels: Some("1:a:2 [::1]:3:b:4".into()), ..Args::default() },
+            ),
             ("-v", Args { verbosity: 1, ..Args::default() }),
             ("-vv -v", Args { verbosity: 3, ..Args::default() }),
             ("--check", command(Command::Check)),
@@ -350,9 +354,15 @@ mod tests {
         assert!(USAGE.lines().count() <= 24);
         assert!(USAGE.lines().all(|line| line.len() <= 80));
         assert!(USAGE.ends_with('\n'));
-        for option in
-            ["-c, --config", "-p, --port", "--domain", "--username", "--password", "--check"]
-        {
+        for option in [
+            "-c, --config",
+            "-p, --port",
+            "-L [",
+            "--domain",
+            "--username",
+            "--password",
+            "--check",
+        ] {
             assert!(USAGE.contains(option), "{option}");
         }
         for option in [

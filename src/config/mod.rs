@@ -37,6 +37,7 @@ pub use fields::FieldReplacement;
 pub use notice::{Notice, Origin, Severity};
 
 use crate::auth::Scheme;
+use crate::auth::credentials::Secret;
 use crate::http::target::Authority;
 use crate::ntlm::Dialect;
 use display::Shown;
@@ -65,6 +66,12 @@ pub struct Config {
     pub clients: Acl,
     /// Hosts that are gone to directly.
     pub bypass: Vec<HostPattern>,
+    /// Ports that lead to one place each.
+    pub tunnels: Vec<Tunnel>,
+    /// The port for SOCKS5, if there is to be one.
+    pub socks_port: Option<u16>,
+    /// Who may come by SOCKS5; empty: whoever may come at all.
+    pub socks_users: Vec<(String, Secret)>,
     /// Web servers that may be answered on a 401; see [`Config::answers_origin`].
     pub www_auth_hosts: Vec<HostPattern>,
     /// Field lines that every request gets.
@@ -87,6 +94,17 @@ pub struct Config {
     pub log_file: Option<String>,
     /// How much is logged: `[DEBUG]` and `-v`, whichever is more.
     pub log_level: LevelFilter,
+}
+
+/// A port of this machine that leads to one place elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Where to listen; `None`: at [`Config::listen_addresses`].
+    pub address: Option<IpAddr>,
+    /// The port there; 0 leaves it to the kernel.
+    pub port: u16,
+    /// Where it leads.
+    pub to: Authority,
 }
 
 /// Where a request goes next.
@@ -140,6 +158,9 @@ impl Config {
             max_clients: values.max_clients,
             clients: values.clients,
             bypass: values.bypass,
+            tunnels: values.tunnels,
+            socks_port: values.socks_port,
+            socks_users: values.socks_users,
             www_auth_hosts: values.www_auth_hosts,
             client_header,
             workstation: values.workstation,

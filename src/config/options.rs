@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
+use super::Tunnel;
 use super::access::{Acl, HostPattern};
 use super::values::{
     add_clients, backlog, dialect, flag, hash, hosts, listen_addresses, minutes, name, number,
-    parent, password, scheme, seconds, unless_blank, url_log, words,
+    parent, password, scheme, seconds, socks_port, socks_user, tunnel, unless_blank, url_log,
+    words,
 };
 use crate::auth::Scheme;
 use crate::auth::credentials::Secret;
@@ -91,6 +93,9 @@ pub(super) struct Values {
     pub(super) backlog: i32,
     pub(super) max_clients: usize,
     pub(super) bypass: Vec<HostPattern>,
+    pub(super) tunnels: Vec<Tunnel>,
+    pub(super) socks_port: Option<u16>,
+    pub(super) socks_users: Vec<(String, Secret)>,
     pub(super) log_file: Option<String>,
     pub(super) workstation: Option<String>,
     pub(super) domain: String,
@@ -179,11 +184,13 @@ pub static OPTIONS: [ConfigKey; 35] = [
         not_yet),
     row(General, "TUNNELS", "",
         "[address:]port:host:port: ports of this machine that lead elsewhere",
-        not_yet),
-    row(General, "SOCKS5_PORT", "", "port of the SOCKS5 door; blank = none", not_yet),
+        |v, text| set(&mut v.tunnels, words(text).map(tunnel).collect())),
+    row(General, "SOCKS5_PORT", "",
+        "port of the SOCKS5 door; blank = none, 0 = any free one",
+        |v, text| set(&mut v.socks_port, socks_port(text))),
     row(General, "SOCKS5_USERS", "",
         "user:password of those who may come by SOCKS5; blank = anybody",
-        not_yet).secret(),
+        |v, text| set(&mut v.socks_users, words(text).map(socks_user).collect())).secret(),
     row(General, "LOG_FILE", "",
         "file for messages; blank = standard error",
         |v, text| set(&mut v.log_file, Ok(unless_blank(text)))),
@@ -376,7 +383,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_yet_is_refused_unless_it_is_off() {
-        for name in ["DIRECT_CONNECT_IF_POSSIBLE", "TUNNELS", "SOCKS5_PORT", "SOCKS5_USERS"] {
+        for name in ["DIRECT_CONNECT_IF_POSSIBLE"] {
             for off in ["", "0"] {
                 assert!(load("GENERAL", &format!("{name}: {off}")).is_ok(), "{name}");
             }

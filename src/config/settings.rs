@@ -174,6 +174,7 @@ impl Settings {
         let (file_domain, file_user) = who(self);
         for (name, text) in [
             ("LISTEN_PORT", args.port.map(|port| port.to_string())),
+            ("TUNNELS", args.tunnels.clone()),
             ("NT_DOMAIN", args.domain.clone()),
             ("USER", args.username.clone()),
             ("PASSWORD", password),

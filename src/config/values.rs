@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use zeroize::Zeroizing;
 
+use super::Tunnel;
 use super::access::{Acl, HostPattern, is_number};
 use super::notice::quoted;
 use crate::auth::Scheme;
@@ -115,6 +116,38 @@ pub(super) fn parent(entry: &str) -> Result<Authority, String> {
         Err(_) => "is no proxy; write host, host:port or [IPv6 address]:port",
     };
     Err(about(entry, why))
+}
+
+/// `[address:]port:host:port`.
+pub(super) fn tunnel(entry: &str) -> Result<Tunnel, String> {
+    let (address, rest) = match entry.strip_prefix('[') {
+        Some(rest) => rest.split_once("]:").unwrap_or_default(),
+        None => match entry.split_once(':') {
+            Some((port, _)) if digits::<u64>(port).is_some() => ("", entry),
+            parts => parts.unwrap_or_default(),
+        },
+    };
+    let listen = if address.is_empty() { Ok(None) } else { address.parse().map(Some) };
+    let (port, to) = rest.split_once(':').unwrap_or_default();
+    match (listen, digits(port), Authority::parse(to, None)) {
+        (Ok(address), Some(port), Ok(to)) => Ok(Tunnel { address, port, to }),
+        _ => Err(about(entry, "is no tunnel; write port:host:port or address:port:host:port")),
+    }
+}
+
+pub(super) fn socks_port(text: &str) -> Result<Option<u16>, String> {
+    if text.is_empty() { Ok(None) } else { number(text, "port", 0..=u16::MAX).map(Some) }
+}
+
+/// One of `SOCKS5_USERS`: each part has its length in a byte (RFC 1929 section 2).
+pub(super) fn socks_user(entry: &str) -> Result<(String, Secret), String> {
+    let fits = |part: &str| (1..=usize::from(u8::MAX)).contains(&part.len());
+    match entry.split_once(':') {
+        Some((user, password)) if fits(user) && fits(password) => {
+            Ok((user.to_owned(), Secret::new(password)))
+        }
+        _ => Err("holds an entry that is not user:password, each up to 255 bytes".to_owned()),
+    }
 }
 
 pub(super) fn hosts(text: &str) -> Result<Vec<HostPattern>, String> {
@@ -296,6 +329,41 @@ mod tests {
                 ("10.0.0.0/40", Err("\"10.0.0.0/40\" is no block of addresses")),
             ],
         );
+    }
+
+    #[test]
+    fn doors() {
+        let shown = |text: &str| {
+            tunnel(text).map(|Tunnel { address, port, to }| format!("{address:?} {port} {to}"))
+        };
+        let bad = Err("is no tunnel; write port:host:port");
+        check(
+            shown,
+            &[
+                ("2222:git.example:22", Ok("\"None 2222 git.example:22\"")),
+                ("127.0.0.2:25:[::1]:2525", Ok("\"Some(127.0.0.2) 25 [::1]:2525\"")),
+                ("[::1]:25:mail:25", Ok("\"Some(::1) 25 mail:25\"")),
+                ("0:a:1", Ok("\"None 0 a:1\"")),
+                ("2222", bad),
+                ("2222:a", bad),
+                ("65536:a:1", bad),
+                ("localhost:1:a:1", bad),
+                ("[::1]", bad),
+                ("1:a:b:1", bad),
+                ("1:a:0", bad),
+                ("::1:1:a:1", bad),
+            ],
+        );
+        let bad = Err("is no port; write a number from 0 to 65535");
+        let cases =
+            [("", Ok("None")), ("0", Ok("Some(0)")), ("1080", Ok("Some(1080)")), ("x", bad)];
+        check(socks_port, &cases);
+        let read = socks_user("jane:pa:ss").unwrap();
+        assert_eq!((read.0.as_str(), read.1.expose()), ("jane", "pa:ss"));
+        for text in ["s3cret", ":s3cret", "jane:", &format!("j:s3cret{}", "x".repeat(250))] {
+            let why = socks_user(text).unwrap_err();
+            assert!(why.contains("user:password") && !why.contains("s3cret"), "{why}");
+        }
     }
 
     #[test]

@@ -240,8 +240,8 @@ pub(super) fn user(account: &Credentials) -> String {
 
 /// A time as the report has it.
 pub(super) fn milliseconds(time: Duration) -> String {
-    let tenths = time.as_micros() / 100;
-    format!("{}.{} ms", tenths / 10, tenths % 10)
+    let whole = time.as_secs().saturating_mul(1000).saturating_add(time.subsec_millis().into());
+    format!("{whole}.{} ms", time.subsec_micros() / 100 % 10)
 }
 
 /// Status and reason of a response.

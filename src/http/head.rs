@@ -6,6 +6,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::target::Authority;
+
 /// Longest head that is read, in bytes, and the most field lines in it.
 pub const MAX_HEAD: usize = 64 * 1024;
 const MAX_FIELDS: usize = 256;
@@ -273,6 +275,16 @@ impl RequestHead {
             version: Version::of(parsed.version),
             fields: FieldLines::of(head, parsed.headers),
         })
+    }
+
+    /// A CONNECT that originates here; its Host is still to be set.
+    pub fn connect(authority: &Authority) -> Self {
+        Self {
+            method: "CONNECT".to_owned(),
+            target: authority.to_string(),
+            version: Version::Http11,
+            fields: FieldLines::default(),
+        }
     }
 
     /// Appends the head to `out`, always as HTTP/1.1: the version is this hop's own, and NTLM

@@ -31,6 +31,7 @@ mod dialects;
 mod digest_parent;
 mod direct;
 mod docs;
+mod doors;
 mod early_answers;
 mod expectations;
 mod forwarding;

@@ -19,6 +19,7 @@ pub const NOBODY: &str = "NTLM_TO_BASIC: 0\n";
 /// A proxy on a port of its own; it stops listening when dropped.
 pub struct Proxy {
     addr: SocketAddr,
+    doors: Vec<SocketAddr>,
     stopper: Stopper,
     listening: Option<JoinHandle<()>>,
 }
@@ -30,12 +31,17 @@ impl Proxy {
         let loaded = Config::load("test.cfg", text.as_bytes(), &Args::default());
         let loaded = loaded.unwrap_or_else(|notices| panic!("{notices:#?}"));
         let server = Server::bind(loaded.config).unwrap_or_else(|error| panic!("{error}"));
-        let (addr, stopper) = (server.addresses()[0], server.stopper());
-        Self { addr, stopper, listening: Some(thread::spawn(|| server.run())) }
+        let (doors, stopper) = (server.addresses(), server.stopper());
+        Self { addr: doors[0], doors, stopper, listening: Some(thread::spawn(|| server.run())) }
     }
 
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// A client of another door: SOCKS5 where there is one, then `TUNNELS` in their order.
+    pub fn client_of(&self, door: usize) -> Client {
+        Client::connect(self.doors[1 + door])
     }
 
     pub fn client(&self) -> Client {

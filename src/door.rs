@@ -1,0 +1,187 @@
+//! The doors beside the HTTP one: `TUNNELS` and SOCKS5. Both lead into the corridor that CONNECT
+//! takes, [`open`], and then [`tunnel::relay`]. A client that cannot be served gets no HTTP here:
+//! SOCKS5 has its reply codes, a tunnel ends.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::auth::credentials::Credentials;
+use crate::config::Route;
+use crate::conn::Conn;
+use crate::exchange::{self, Outgoing};
+use crate::failure::{Failure, HopName};
+use crate::gateway::Gateway;
+use crate::http::forwarding;
+use crate::http::framing::BodyFraming;
+use crate::http::head::RequestHead;
+use crate::http::target::{Authority, RequestTarget};
+use crate::request_body::RequestBody;
+use crate::socks::{Admission, Dialogue, Step, rep, reply};
+use crate::tunnel;
+use crate::urllog::{Entry, Outcome};
+
+/// How long a client may take to say where it wants to go.
+const DIALOGUE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why no way is open.
+enum Closed {
+    Failure(Failure),
+    /// The parent answered with this status.
+    Status(HopName, u16),
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failure(failure) => failure.fmt(f),
+            Self::Status(hop, status) => write!(f, "the {hop} answered {status}"),
+        }
+    }
+}
+
+impl Closed {
+    /// What SOCKS5 calls it.
+    fn rep(&self) -> u8 {
+        match self {
+            Self::Failure(Failure::Unreachable { is_parent: false, errors }) => {
+                match errors.last().map(|error| error.reason.kind()) {
+                    Some(io::ErrorKind::ConnectionRefused) => rep::CONNECTION_REFUSED,
+                    Some(io::ErrorKind::NetworkUnreachable) => rep::NETWORK_UNREACHABLE,
+                    _ => rep::HOST_UNREACHABLE,
+                }
+            }
+            Self::Failure(Failure::Refused(..) | Failure::Resting(..))
+            | Self::Status(_, 403 | 407) => rep::NOT_ALLOWED,
+            Self::Failure(Failure::Silent(..)) | Self::Status(_, 502..=504) => {
+                rep::HOST_UNREACHABLE
+            }
+            _ => rep::GENERAL_FAILURE,
+        }
+    }
+}
+
+/// Serves a client of one of `TUNNELS`, which leads to `to`.
+pub fn through_tunnel(client: Conn, peer: SocketAddr, gateway: &Gateway, to: &Authority) {
+    enter(client, peer, gateway, to, gateway.account.as_ref(), &|_, _| Ok(()));
+}
+
+/// Serves a SOCKS5 client.
+pub fn socks(mut client: Conn, peer: SocketAddr, gateway: &Gateway) {
+    let admission = match gateway.config.socks_users.as_slice() {
+        [] if gateway.is_per_client() => Admission::Account,
+        [] => Admission::Anybody,
+        users => Admission::Users(users),
+    };
+    let mut dialogue = Dialogue::new(admission);
+    let Some(to) = destination(&mut client, &mut dialogue) else {
+        log::debug!("{peer} did not come to a SOCKS5 request that can be served");
+        return client.close_gently();
+    };
+    let own = dialogue.account().map(|(name, password)| {
+        let (domain, user) = Credentials::split_name(&name, &gateway.config.default_domain);
+        Arc::new(Credentials::from_password(domain, user, &password))
+    });
+    enter(
+        client,
+        peer,
+        gateway,
+        &to,
+        own.as_ref().or(gateway.account.as_ref()),
+        &|client, opened| {
+            client.write_all(&match opened {
+                Ok(bound) => reply(rep::SUCCEEDED, bound),
+                Err(closed) => reply(closed.rep(), None),
+            })
+        },
+    );
+}
+
+/// Leads the dialogue up to the request; `None` when it ends before.
+fn destination(client: &mut Conn, dialogue: &mut Dialogue<'_>) -> Option<Authority> {
+    let until = Instant::now().checked_add(DIALOGUE_TIMEOUT)?;
+    loop {
+        match dialogue.next(client.buffered()) {
+            Step::Wait => {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() || !matches!(client.fill(Some(left)), Ok(1..)) {
+                    return None;
+                }
+            }
+            Step::Answer(taken, answer) => {
+                client.consume(taken);
+                client.write_all(&answer).ok()?;
+            }
+            Step::Connect(taken, to) => {
+                client.consume(taken);
+                return Some(to);
+            }
+            Step::Refuse(answer) => {
+                client.write_all(&answer).ok()?;
+                return None;
+            }
+        }
+    }
+}
+
+/// Opens the way, lets `tell` say so (with this end's address, where the way is direct) or why
+/// not, and copies.
+fn enter(
+    mut client: Conn,
+    peer: SocketAddr,
+    gateway: &Gateway,
+    to: &Authority,
+    account: Option<&Arc<Credentials>>,
+    tell: &dyn Fn(&mut Conn, Result<Option<SocketAddr>, &Closed>) -> io::Result<()>,
+) {
+    log::debug!("{peer} tunnel to {to}");
+    let target = RequestTarget::Authority(to.clone());
+    let mut head = RequestHead::connect(to);
+    let headers = &gateway.config.client_header;
+    forwarding::prepare_request(&mut head, &target, false, BodyFraming::None, headers);
+    let log = gateway.url_log.as_ref().map(|log| (log, Entry::begin(peer, &head)));
+    let mut outcome = Outcome::default();
+    match open(gateway, to, &head, account) {
+        Ok((server, hop)) => {
+            let bound = server.stream().local_addr().ok().filter(|_| hop.is_none());
+            outcome.status = Some(200);
+            outcome.way =
+                hop.map_or("direct".to_owned(), |hop| format!("parent {}", hop.authority));
+            if tell(&mut client, Ok(bound)).is_ok() {
+                let relayed = tunnel::relay(client, server);
+                log::debug!("{peer} {relayed}");
+                outcome.bytes = relayed.there.saturating_add(relayed.back);
+            }
+        }
+        Err(closed) => {
+            log::warn!("tunnel to {to}: {closed}");
+            if tell(&mut client, Err(&closed)).is_ok() {
+                client.close_gently();
+            }
+        }
+    }
+    if let Some((log, entry)) = log {
+        log.write(&entry, &outcome);
+    }
+}
+
+/// Opens a way to `to`: through a parent, which is named then, or directly. `head` is a CONNECT.
+fn open(
+    gateway: &Gateway,
+    to: &Authority,
+    head: &RequestHead,
+    account: Option<&Arc<Credentials>>,
+) -> Result<(Conn, Option<HopName>), Closed> {
+    if let Route::Direct = gateway.config.route(to) {
+        return exchange::connect(to).map(|server| (server, None)).map_err(Closed::Failure);
+    }
+    let request = Outgoing { head, account, private: None };
+    let answer = exchange::through_parent(gateway, &request, &mut RequestBody::none())
+        .map_err(Closed::Failure)?;
+    match answer.head.status {
+        200..=299 => Ok((answer.upstream.conn, Some(answer.upstream.hop))),
+        status => Err(Closed::Status(answer.upstream.hop, status)),
+    }
+}
