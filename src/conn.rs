@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::http::head::{HeadError, MAX_HEAD, find_end};
@@ -13,7 +14,7 @@ const READ_SIZE: usize = 16 * 1024;
 
 /// A socket and what was read from it too early.
 pub struct Conn {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     /// Bytes of the peer; those before `start` are consumed.
     buffer: Vec<u8>,
     start: usize,
@@ -48,12 +49,17 @@ impl Conn {
     pub fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         sys::set_keepalive(&stream)?;
-        Ok(Self { stream, buffer: Vec::new(), start: 0, timeout: None })
+        Ok(Self { stream: Arc::new(stream), buffer: Vec::new(), start: 0, timeout: None })
     }
 
     /// The socket, to wait for it or to shut it down.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// The same, for somebody who may have to shut it down from another thread.
+    pub fn shared_stream(&self) -> Arc<TcpStream> {
+        Arc::clone(&self.stream)
     }
 
     /// The bytes read ahead.
@@ -71,7 +77,7 @@ impl Conn {
     }
 
     /// The socket and the bytes read ahead of it.
-    pub fn into_parts(mut self) -> (TcpStream, Vec<u8>) {
+    pub fn into_parts(mut self) -> (Arc<TcpStream>, Vec<u8>) {
         self.buffer.drain(..self.start.min(self.buffer.len()));
         (self.stream, self.buffer)
     }
@@ -107,7 +113,7 @@ impl Conn {
         let filled = self.buffer.len();
         self.buffer.resize(filled.saturating_add(READ_SIZE), 0);
         let read = loop {
-            match self.stream.read(self.buffer.get_mut(filled..).unwrap_or_default()) {
+            match (&*self.stream).read(self.buffer.get_mut(filled..).unwrap_or_default()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => break other,
             }
@@ -172,7 +178,7 @@ impl Conn {
     /// # Errors
     /// When the connection broke.
     pub fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        (&*self.stream).write_all(bytes)
     }
 
     /// Ends a connection whose peer may still be sending: says that nothing more comes, then reads

@@ -65,7 +65,7 @@ impl Closed {
 
 /// Serves a client of one of `TUNNELS`, which leads to `to`.
 pub fn through_tunnel(client: Conn, peer: SocketAddr, gateway: &Gateway, to: &Authority) {
-    enter(client, peer, gateway, to, gateway.account.as_ref(), &|_, _| Ok(()));
+    enter(client, peer, gateway, to, gateway.account.as_ref(), &|_, _, _| Ok(()));
 }
 
 /// Serves a SOCKS5 client.
@@ -90,12 +90,7 @@ pub fn socks(mut client: Conn, peer: SocketAddr, gateway: &Gateway) {
         gateway,
         &to,
         own.as_ref().or(gateway.account.as_ref()),
-        &|client, opened| {
-            client.write_all(&match opened {
-                Ok(bound) => reply(rep::SUCCEEDED, bound),
-                Err(closed) => reply(closed.rep(), None),
-            })
-        },
+        &|client, rep, bound| client.write_all(&reply(rep, bound)),
     );
 }
 
@@ -126,15 +121,15 @@ fn destination(client: &mut Conn, dialogue: &mut Dialogue<'_>) -> Option<Authori
     }
 }
 
-/// Opens the way, lets `tell` say so (with this end's address, where the way is direct) or why
-/// not, and copies.
+/// Opens the way, lets `tell` say what came of it (and this end's address, where the way is
+/// direct), and copies.
 fn enter(
     mut client: Conn,
     peer: SocketAddr,
     gateway: &Gateway,
     to: &Authority,
     account: Option<&Arc<Credentials>>,
-    tell: &dyn Fn(&mut Conn, Result<Option<SocketAddr>, &Closed>) -> io::Result<()>,
+    tell: &dyn Fn(&mut Conn, u8, Option<SocketAddr>) -> io::Result<()>,
 ) {
     log::debug!("{peer} tunnel to {to}");
     let target = RequestTarget::Authority(to.clone());
@@ -149,7 +144,7 @@ fn enter(
             outcome.status = Some(200);
             outcome.way =
                 hop.map_or("direct".to_owned(), |hop| format!("parent {}", hop.authority));
-            if tell(&mut client, Ok(bound)).is_ok() {
+            if tell(&mut client, rep::SUCCEEDED, bound).is_ok() {
                 let relayed = tunnel::relay(client, server);
                 log::debug!("{peer} {relayed}");
                 outcome.bytes = relayed.there.saturating_add(relayed.back);
@@ -157,7 +152,7 @@ fn enter(
         }
         Err(closed) => {
             log::warn!("tunnel to {to}: {closed}");
-            if tell(&mut client, Err(&closed)).is_ok() {
+            if tell(&mut client, closed.rep(), None).is_ok() {
                 client.close_gently();
             }
         }

@@ -51,7 +51,8 @@
 //! - [`door`]: the doors beside HTTP, `TUNNELS` and SOCKS5, and the corridor behind them.
 //! - [`socks`]: what is said with a SOCKS5 client. *Never* knows a socket.
 //! - [`urllog`]: a line for each request when it is over. *Never* costs one.
-//! - [`server`]: listeners, a thread for each client, permits. *Never* knows what clients say.
+//! - [`clients`]: how many there are, and who is idle. *Never* knows what they say.
+//! - [`server`]: listeners, and a thread for each client. *Never* knows what clients say.
 //! - [`diagnose`]: the same dance, watched. *Never* costs a second bad logon, unless allowed to.
 //!
 //! # Threads
@@ -70,6 +71,7 @@
 //! [`session`], then [`exchange`], then [`auth`].
 
 pub mod auth;
+pub mod clients;
 pub mod config;
 pub mod conn;
 pub mod diagnose;

@@ -6,6 +6,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use log::LevelFilter;
 use ntlmaps::auth::credentials::Secret;
@@ -17,6 +18,9 @@ use ntlmaps::diagnose;
 use ntlmaps::server::{Reloader, Server};
 use ntlmaps::sys;
 use zeroize::Zeroizing;
+
+/// How long requests and tunnels may go on once the program is told to end.
+const DRAIN_TIME: Duration = Duration::from_secs(30);
 
 /// Exit codes: the configuration or a listener; the command line.
 const FAILED: u8 = 1;
@@ -224,7 +228,7 @@ fn serve(loaded: Loaded, args: Args) -> Result<(), String> {
     start_logger(&config)?;
     log_notices(&warnings);
     ask_for_password(&mut config)?;
-    let server = Server::bind(config).map_err(|error| format!("ntlmaps: {error}"))?;
+    let mut server = Server::bind(config).map_err(|error| format!("ntlmaps: {error}"))?;
     // Scripts wait for these lines; whoever closed standard output does not.
     if let Err(error) = print(&server.announcement()) {
         log::warn!("{error}");
@@ -232,7 +236,19 @@ fn serve(loaded: Loaded, args: Args) -> Result<(), String> {
     let reloader = server.reloader();
     sys::on_hang_up(move || reload(&args, &reloader))
         .map_err(|error| format!("ntlmaps: signals: {error}"))?;
+    let stopper = server.stopper();
+    let mut told = false;
+    sys::on_terminate(move || {
+        if std::mem::replace(&mut told, true) {
+            std::process::exit(FAILED.into());
+        }
+        log::info!("stopping; once more to stop at once");
+        stopper.stop();
+    })
+    .map_err(|error| format!("ntlmaps: signals: {error}"))?;
     server.run();
+    let cut = if server.drain(DRAIN_TIME) { "" } else { "; what still went on is cut off" };
+    log::info!("stopped{cut}");
     Ok(())
 }
 

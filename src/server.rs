@@ -4,11 +4,11 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
+use crate::clients::{Clients, Permit};
 use crate::config::{Config, Tunnel};
 use crate::conn::Conn;
 use crate::door;
@@ -91,8 +91,7 @@ impl fmt::Display for Listener {
 /// What all threads see.
 struct Shared {
     gateway: RwLock<Arc<Gateway>>,
-    permits: Permits,
-    stopping: AtomicBool,
+    clients: Arc<Clients>,
 }
 
 impl Server {
@@ -111,12 +110,12 @@ impl Server {
         for Tunnel { address, port, to } in &config.tunnels {
             bind_at(&config, address, *port, &Door::Tunnel(to.clone()), &mut listeners)?;
         }
-        let permits = Permits::new(match config.max_clients {
+        let clients = Clients::new(match config.max_clients {
             0 => clients_for(sys::raise_descriptor_limit()),
             limit => limit,
         });
         let gateway = RwLock::new(Arc::new(Gateway::new(config)));
-        let shared = Shared { gateway, permits, stopping: AtomicBool::new(false) };
+        let shared = Shared { gateway, clients };
         Ok(Self { listeners, shared: Arc::new(shared) })
     }
 
@@ -140,13 +139,20 @@ impl Server {
         Reloader(Arc::clone(&self.shared))
     }
 
-    /// Serves until a [`Stopper`] says otherwise.
-    pub fn run(self) {
+    /// Serves until a [`Stopper`] says otherwise, and stops listening then; clients that are busy
+    /// go on.
+    pub fn run(&mut self) {
         thread::scope(|scope| {
             for listener in &self.listeners {
                 scope.spawn(|| accept(listener, &self.shared));
             }
         });
+        self.listeners.clear();
+    }
+
+    /// Waits for the last clients, but no longer than that; whether they are gone.
+    pub fn drain(&self, limit: Duration) -> bool {
+        self.shared.clients.wait_until_gone(limit)
     }
 }
 
@@ -197,9 +203,9 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// No new clients; those that are there go on.
+    /// No new clients and no new requests; what has begun goes on.
     pub fn stop(&self) {
-        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.clients.stop();
         for address in &self.addresses {
             // accept() waits for a client; this is one.
             drop(TcpStream::connect_timeout(address, Duration::from_secs(1)));
@@ -249,9 +255,9 @@ fn clients_for(descriptors: Option<u64>) -> usize {
 fn accept(listener: &Listener, shared: &Arc<Shared>) {
     loop {
         // Before accepting: whoever cannot be served waits in the kernel's queue.
-        let permit = Permit::wait(shared);
+        let Some(permit) = shared.clients.permit() else { return };
         let accepted = listener.socket.accept();
-        if shared.stopping.load(Ordering::SeqCst) {
+        if shared.clients.is_stopping() {
             return;
         }
         let (stream, peer) = match accepted {
@@ -291,9 +297,9 @@ fn admit(
     let client = Conn::new(stream)?;
     let (door, shared) = (door.clone(), Arc::clone(shared));
     thread::Builder::new().stack_size(STACK_SIZE).spawn(move || {
-        let _permit = permit;
+        let seat = permit.seat(client.shared_stream());
         match door {
-            Door::Http => Session::new(client, peer).run(|| shared.gateway()),
+            Door::Http => Session::new(client, peer).run(&seat, || shared.gateway()),
             Door::Socks => door::socks(client, peer, &shared.gateway()),
             Door::Tunnel(to) => door::through_tunnel(client, peer, &shared.gateway(), &to),
         }
@@ -308,43 +314,5 @@ fn canonical(address: SocketAddr) -> IpAddr {
 impl Shared {
     fn gateway(&self) -> Arc<Gateway> {
         Arc::clone(&self.gateway.read().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// How many clients may be served at a time.
-struct Permits {
-    limit: usize,
-    taken: Mutex<usize>,
-    returned: Condvar,
-}
-
-impl Permits {
-    fn new(limit: usize) -> Self {
-        Self { limit, taken: Mutex::new(0), returned: Condvar::new() }
-    }
-}
-
-/// The right to serve one client; returned when dropped, also by a panic.
-struct Permit(Arc<Shared>);
-
-impl Permit {
-    fn wait(shared: &Arc<Shared>) -> Self {
-        let permits = &shared.permits;
-        let taken = permits.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut taken = permits
-            .returned
-            .wait_while(taken, |taken| *taken >= permits.limit)
-            .unwrap_or_else(PoisonError::into_inner);
-        *taken = taken.saturating_add(1);
-        Self(Arc::clone(shared))
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let permits = &self.0.permits;
-        let mut taken = permits.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        *taken = taken.saturating_sub(1);
-        permits.returned.notify_one();
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::auth::credentials::Credentials;
 use crate::auth::{Side, basic};
+use crate::clients::Seat;
 use crate::config::Route;
 use crate::conn::{Conn, ReadError};
 use crate::exchange::{self, Answer, Outgoing};
@@ -70,13 +71,14 @@ impl Session {
         Self { client, peer, account: None, private: None }
     }
 
-    /// Serves until the client leaves. `gateway` yields what holds at the time of each request.
-    pub fn run(mut self, gateway: impl Fn() -> Arc<Gateway>) {
-        loop {
+    /// Serves until the client leaves, or no more requests are wanted. `gateway` yields what holds at the time of each request.
+    pub fn run(mut self, seat: &Seat, gateway: impl Fn() -> Arc<Gateway>) {
+        while seat.rest() {
             let head = match self.client.read_head(IDLE_TIMEOUT, HEAD_TIMEOUT) {
                 Ok(head) => head,
                 Err(error) => return self.end_of_requests(&error),
             };
+            seat.work();
             let head = match RequestHead::parse(&head) {
                 Ok(head) => head,
                 Err(error) => {

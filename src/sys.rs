@@ -1,15 +1,17 @@
 //! The only file that knows the operating system beyond std. Linux is what is promised and tested;
 //! another system is a port of this file.
 
-use std::io;
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use rustix::pipe::{PipeFlags, SpliceFlags};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// Whether a connection that should be idle is: open, and nothing came. Any byte, an end or an
 /// error means that it is spoiled.
@@ -195,18 +197,34 @@ pub fn raise_descriptor_limit() -> Option<u64> {
     }
 }
 
-/// Runs `action` in a thread of its own whenever SIGHUP arrives, instead of ending.
-///
-/// # Errors
-/// When the handler cannot be installed or the thread not started.
-pub fn on_hang_up(mut action: impl FnMut() + Send + 'static) -> io::Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGHUP])?;
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for _ in signals.forever() {
+/// Runs `action` in a thread of its own whenever one of these signals arrives, instead of ending.
+fn on(signals: &[i32], mut action: Box<dyn FnMut() + Send>) -> io::Result<()> {
+    let (mut arrivals, sender) = UnixStream::pair()?;
+    for signal in signals {
+        signal_hook::low_level::pipe::register(*signal, sender.try_clone()?)?;
+    }
+    std::thread::Builder::new().stack_size(256 * 1024).spawn(move || {
+        while arrivals.read_exact(&mut [0]).is_ok() {
             action();
         }
     })?;
     Ok(())
+}
+
+/// Calls `action` for each SIGHUP.
+///
+/// # Errors
+/// When the handler cannot be installed or its thread not started.
+pub fn on_hang_up(action: impl FnMut() + Send + 'static) -> io::Result<()> {
+    on(&[SIGHUP], Box::new(action))
+}
+
+/// Calls `action` for each SIGTERM and SIGINT.
+///
+/// # Errors
+/// As [`on_hang_up`].
+pub fn on_terminate(action: impl FnMut() + Send + 'static) -> io::Result<()> {
+    on(&[SIGTERM, SIGINT], Box::new(action))
 }
 
 /// A terminal that does not show what is typed, until this is dropped.

@@ -13,7 +13,7 @@ use crate::support::gate::base64;
 use crate::support::{Client, Origin, Parent};
 
 /// A directory of a test's own, gone with it.
-struct Place(PathBuf);
+pub struct Place(PathBuf);
 
 impl Place {
     fn new() -> Self {
@@ -24,14 +24,14 @@ impl Place {
         Self(path)
     }
 
-    fn with(file: &str, text: &str) -> Self {
+    pub fn with(file: &str, text: &str) -> Self {
         let place = Self::new();
         fs::write(place.0.join(file), text).expect("a file of our own");
         place
     }
 
     /// The program, here, and with nothing of this machine's.
-    fn command(&self, words: &[&str]) -> Command {
+    pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ntlmaps"));
         command.args(words).current_dir(&self.0).env_clear().env("HOME", &self.0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -59,15 +59,15 @@ fn texts(output: &Output) -> (i32, String, String) {
 }
 
 /// A serving process; killed when dropped.
-struct Serving {
-    child: Child,
+pub struct Serving {
+    pub child: Child,
     out: BufReader<ChildStdout>,
     err: Option<JoinHandle<String>>,
     said: String,
 }
 
 impl Serving {
-    fn start(mut command: Command) -> Self {
+    pub fn start(mut command: Command) -> Self {
         let mut child = command.spawn().expect("the program starts");
         let out = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut stderr = child.stderr.take().expect("a pipe");
@@ -81,7 +81,7 @@ impl Serving {
     }
 
     /// From the next `Now listening at` line.
-    fn address(&mut self) -> SocketAddr {
+    pub fn address(&mut self) -> SocketAddr {
         let mut line = String::new();
         self.out.read_line(&mut line).expect("a line");
         self.said += &line;

@@ -45,6 +45,7 @@ mod pooling;
 mod private;
 mod refusals;
 mod schemes;
+mod stopping;
 mod tidy;
 mod url_log;
 mod vectors;

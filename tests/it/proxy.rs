@@ -30,9 +30,19 @@ impl Proxy {
         let text = format!("LISTEN_ADDRESS: 127.0.0.1\nLISTEN_PORT: 0\n{cfg}");
         let loaded = Config::load("test.cfg", text.as_bytes(), &Args::default());
         let loaded = loaded.unwrap_or_else(|notices| panic!("{notices:#?}"));
-        let server = Server::bind(loaded.config).unwrap_or_else(|error| panic!("{error}"));
+        let mut server = Server::bind(loaded.config).unwrap_or_else(|error| panic!("{error}"));
         let (doors, stopper) = (server.addresses(), server.stopper());
-        Self { addr: doors[0], doors, stopper, listening: Some(thread::spawn(|| server.run())) }
+        Self {
+            addr: doors[0],
+            doors,
+            stopper,
+            listening: Some(thread::spawn(move || server.run())),
+        }
+    }
+
+    /// As a signal would; dropping it does so too.
+    pub fn stop(&self) {
+        self.stopper.stop();
     }
 
     pub fn addr(&self) -> SocketAddr {

@@ -1,0 +1,135 @@
+//! Who is connected: how many may be, and which of them are waiting for nothing but their next
+//! request, so that an end can come gently. Knows nothing of what they say.
+
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+/// All clients, on every door.
+pub struct Clients {
+    limit: usize,
+    seats: Mutex<Seats>,
+    /// A client left, or no more are wanted.
+    changed: Condvar,
+    stopping: AtomicBool,
+}
+
+#[derive(Default)]
+struct Seats {
+    taken: usize,
+    /// Those who came since the last sweep, and some who left.
+    known: Vec<Weak<Client>>,
+    sweep_at: usize,
+}
+
+/// What is known of one client.
+struct Client {
+    stream: Arc<TcpStream>,
+    idle: AtomicBool,
+}
+
+impl Clients {
+    /// Room for so many at a time.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            seats: Mutex::default(),
+            changed: Condvar::new(),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seats> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for room for one client; `None` when no more are wanted.
+    pub fn permit(self: &Arc<Self>) -> Option<Permit> {
+        let full = |seats: &mut Seats| seats.taken >= self.limit && !self.is_stopping();
+        let mut seats =
+            self.changed.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner);
+        if self.is_stopping() {
+            return None;
+        }
+        seats.taken = seats.taken.saturating_add(1);
+        Some(Permit(Arc::clone(self)))
+    }
+
+    /// Whether no more clients and no more requests are wanted.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// From now on no more are wanted. Those who wait for their next request are told that there
+    /// is none; everybody else goes on.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let seats = self.lock();
+        for client in seats.known.iter().filter_map(Weak::upgrade) {
+            if client.idle.load(Ordering::SeqCst) {
+                // Its thread reads an end. A request that comes at this moment is answered still.
+                if let Err(error) = client.stream.shutdown(Shutdown::Read) {
+                    log::trace!("an idle client was gone already: {error}");
+                }
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    /// Waits until the last one left, but no longer than that; whether it did.
+    pub fn wait_until_gone(&self, limit: Duration) -> bool {
+        let some = |seats: &mut Seats| seats.taken > 0;
+        let waited = self.changed.wait_timeout_while(self.lock(), limit, some);
+        waited.unwrap_or_else(PoisonError::into_inner).0.taken == 0
+    }
+}
+
+/// Room for one client; given back when dropped, also by a panic.
+pub struct Permit(Arc<Clients>);
+
+impl Permit {
+    /// A client takes it.
+    pub fn seat(self, stream: Arc<TcpStream>) -> Seat {
+        let client = Arc::new(Client { stream, idle: AtomicBool::new(false) });
+        let mut seats = self.0.lock();
+        if seats.known.len() >= seats.sweep_at {
+            seats.known.retain(|client| client.strong_count() > 0);
+            seats.sweep_at = seats.known.len().saturating_mul(2).max(64);
+        }
+        seats.known.push(Arc::downgrade(&client));
+        drop(seats);
+        Seat { permit: self, client }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut seats = self.0.lock();
+        let full = seats.taken >= self.0.limit;
+        seats.taken = seats.taken.saturating_sub(1);
+        if full || self.0.is_stopping() {
+            self.0.changed.notify_all();
+        }
+    }
+}
+
+/// A client that is being served. It counts as busy unless it says otherwise.
+pub struct Seat {
+    permit: Permit,
+    client: Arc<Client>,
+}
+
+impl Seat {
+    /// It has nothing to do but to wait for a request; `false` when it need not: none is wanted.
+    pub fn rest(&self) -> bool {
+        self.client.idle.store(true, Ordering::SeqCst);
+        // After the store: whoever stops looks at the clients after saying so.
+        !self.permit.0.is_stopping()
+    }
+
+    /// A request came.
+    pub fn work(&self) {
+        self.client.idle.store(false, Ordering::SeqCst);
+    }
+}
