@@ -65,7 +65,7 @@ impl Closed {
 
 /// Serves a client of one of `TUNNELS`, which leads to `to`.
 pub fn through_tunnel(client: Conn, peer: SocketAddr, gateway: &Gateway, to: &Authority) {
-    enter(client, peer, gateway, to, gateway.account.as_ref(), &|_, _, _| Ok(()));
+    enter(client, peer, gateway, to, gateway.account.as_ref(), |_, _| Vec::new());
 }
 
 /// Serves a SOCKS5 client.
@@ -84,14 +84,7 @@ pub fn socks(mut client: Conn, peer: SocketAddr, gateway: &Gateway) {
         let (domain, user) = Credentials::split_name(&name, &gateway.config.default_domain);
         Arc::new(Credentials::from_password(domain, user, &password))
     });
-    enter(
-        client,
-        peer,
-        gateway,
-        &to,
-        own.as_ref().or(gateway.account.as_ref()),
-        &|client, rep, bound| client.write_all(&reply(rep, bound)),
-    );
+    enter(client, peer, gateway, &to, own.as_ref().or(gateway.account.as_ref()), reply);
 }
 
 /// Leads the dialogue up to the request; `None` when it ends before.
@@ -121,15 +114,15 @@ fn destination(client: &mut Conn, dialogue: &mut Dialogue<'_>) -> Option<Authori
     }
 }
 
-/// Opens the way, lets `tell` say what came of it (and this end's address, where the way is
-/// direct), and copies.
+/// Opens the way, sends the `reply` to what came of it (and to this end's address, where the way
+/// is direct), and copies.
 fn enter(
     mut client: Conn,
     peer: SocketAddr,
     gateway: &Gateway,
     to: &Authority,
     account: Option<&Arc<Credentials>>,
-    tell: &dyn Fn(&mut Conn, u8, Option<SocketAddr>) -> io::Result<()>,
+    reply: fn(u8, Option<SocketAddr>) -> Vec<u8>,
 ) {
     log::debug!("{peer} tunnel to {to}");
     let target = RequestTarget::Authority(to.clone());
@@ -144,7 +137,7 @@ fn enter(
             outcome.status = Some(200);
             outcome.way =
                 hop.map_or("direct".to_owned(), |hop| format!("parent {}", hop.authority));
-            if tell(&mut client, rep::SUCCEEDED, bound).is_ok() {
+            if client.write_all(&reply(rep::SUCCEEDED, bound)).is_ok() {
                 let relayed = tunnel::relay(client, server);
                 log::debug!("{peer} {relayed}");
                 outcome.bytes = relayed.there.saturating_add(relayed.back);
@@ -152,7 +145,7 @@ fn enter(
         }
         Err(closed) => {
             log::warn!("tunnel to {to}: {closed}");
-            if tell(&mut client, closed.rep(), None).is_ok() {
+            if client.write_all(&reply(closed.rep(), None)).is_ok() {
                 client.close_gently();
             }
         }
