@@ -240,7 +240,7 @@ fn serve(loaded: Loaded, args: Args) -> Result<(), String> {
     let mut told = false;
     sys::on_terminate(move || {
         if std::mem::replace(&mut told, true) {
-            std::process::exit(FAILED.into());
+            end_at_once();
         }
         log::info!("stopping; once more to stop at once");
         stopper.stop();
@@ -250,6 +250,11 @@ fn serve(loaded: Loaded, args: Args) -> Result<(), String> {
     let cut = if server.drain(DRAIN_TIME) { "" } else { "; what still went on is cut off" };
     log::info!("stopped{cut}");
     Ok(())
+}
+
+#[expect(clippy::exit, reason = "who says it twice does not want to wait for anything")]
+fn end_at_once() -> ! {
+    std::process::exit(FAILED.into())
 }
 
 /// Puts the file as it is now in force; one with an error changes nothing.
