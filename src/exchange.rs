@@ -14,6 +14,7 @@ use crate::http::forwarding;
 use crate::http::framing::BodyFraming;
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::target::{self, Authority};
+use crate::ntlm::crypto;
 use crate::parents::{ORIGIN_CONNECT_TIMEOUT, Parent, dial};
 use crate::pool::{Key, Pool, Private};
 use crate::request_body::RequestBody;
@@ -132,11 +133,12 @@ fn exchange(
             private: request.private.clone(),
         },
     };
-    if let Some(conn) = gateway.pool.take(&exchange.key) {
-        if let Some(answer) = exchange.on_pooled(conn, body)? {
-            return Ok(answer);
-        }
-        body.rewind().map_err(|_| Failure::NotRepeatable(exchange.name.clone()))?;
+    // A connection in the pool need not be logged in, or no longer be.
+    if (body.is_repeatable() || !gateway.guarded.contains(&exchange.guarded()))
+        && let Some(conn) = gateway.pool.take(&exchange.key)
+        && let Some(answer) = exchange.on_pooled(conn, body)?
+    {
+        return Ok(answer);
     }
     exchange.on_fresh(body)
 }
@@ -157,16 +159,15 @@ struct Leg {
     field: Option<String>,
     /// Whether the body goes along; without it, the answer can only be a challenge.
     with_body: bool,
+    /// Without the body it is an OPTIONS: whoever wants no login passes it on, and an empty POST is
+    /// another request than the client's.
+    asks: bool,
     /// Whether it carries the credentials themselves.
     last: bool,
 }
 
 impl Leg {
-    const PLAIN: Self = Self { field: None, with_body: true, last: false };
-
-    fn of(reply: auth::Reply) -> Self {
-        Self { field: Some(reply.value), with_body: reply.last, last: reply.last }
-    }
+    const PLAIN: Self = Self { field: None, with_body: true, asks: false, last: false };
 }
 
 impl<'a> Exchange<'a> {
@@ -188,7 +189,7 @@ impl<'a> Exchange<'a> {
         let leg = Leg { field, ..Leg::PLAIN };
         body.keep();
         let response = match self.leg(&mut conn, &leg, body) {
-            Err(Failure::Closed(..)) if self.head.is_idempotent() => {
+            Err(Failure::Closed(..)) if self.head.is_idempotent() && body.rewind().is_ok() => {
                 log::debug!("the {} had closed an idle connection", self.name);
                 return Ok(None);
             }
@@ -197,7 +198,11 @@ impl<'a> Exchange<'a> {
         // Without an account there is nothing better to try: the demand is the answer.
         if response.status == self.side.status() && self.key.credentials.is_some() {
             log::debug!("the {} asks for a login again", self.name);
-            return Ok(None);
+            if body.rewind().is_ok() {
+                return Ok(None);
+            }
+            self.gateway.guarded.note(self.guarded());
+            return Err(Failure::NotRepeatable(self.name.clone()));
         }
         self.leave_standing(handshake, &response);
         self.answer(conn, response, body, true).map(Some)
@@ -210,7 +215,8 @@ impl<'a> Exchange<'a> {
         // `None`: the next leg dials.
         let mut conn = None;
         let mut attempt: Option<Attempt<'_>> = None;
-        let mut leg = self.first_leg(&mut handshake, body, &mut conn)?;
+        let mut restarted = false;
+        let mut leg = self.first_leg(&mut handshake, body);
         loop {
             let reused = conn.is_some();
             let mut line = match conn.take() {
@@ -250,18 +256,29 @@ impl<'a> Exchange<'a> {
             // Whether the connection stands at the beginning of a next request. Not behind a body:
             // Squid stops reading one that it refused, and looks as if it went on.
             let complete = !leg.with_body || body.framing().is_empty();
-            match handshake.on_response(&response) {
+            let verdict = match handshake.on_response(&response) {
+                // That was about an OPTIONS: the request may fare better.
+                Verdict::Refused(_) if leg.asks => Verdict::Relay,
+                verdict => verdict,
+            };
+            match verdict {
                 Verdict::Relay if leg.with_body || body.framing().is_empty() => {
                     let settled = handshake.is_settled();
                     self.leave_standing(handshake, &response);
                     let open = !matches!(self.hop, NextHop::Parent(p) if p.challenges());
                     return self.answer(line, response, body, open || settled);
                 }
-                // A place that needs no login: the bodyless leg was taken for the request.
-                Verdict::Relay => {
+                // A place that needs no login: the bodyless leg was taken for the request. Once: who
+                // then demands one of the whole request has to answer NEGOTIATE.
+                Verdict::Relay if !restarted => {
+                    restarted = true;
                     handshake.restart();
-                    conn = self.keep(line, &response, complete);
+                    conn = self.keep(line, &response, self.persists(&response));
                     leg = Leg::PLAIN;
+                }
+                Verdict::Relay => {
+                    let (name, refusal) = (self.name.clone(), Refusal::NoChallenge);
+                    return Err(Failure::Refused(name, refusal, Duration::ZERO));
                 }
                 Verdict::Answer(reply) => {
                     // A parent that announces a close with its challenge may not mean it (old ISA
@@ -276,11 +293,16 @@ impl<'a> Exchange<'a> {
                         let reason = " to the NTLM handshake".to_owned();
                         return Err(Failure::Closed(self.name.clone(), reason));
                     }
-                    if leg.with_body && body.rewind().is_err() {
-                        self.gateway.guarded.note(self.name.authority.clone());
-                        return Err(Failure::NotRepeatable(self.name.clone()));
+                    if leg.with_body {
+                        if restarted {
+                            self.gateway.guarded.note(self.guarded());
+                        }
+                        let lost = |_| Failure::NotRepeatable(self.name.clone());
+                        body.rewind().map_err(lost)?;
                     }
-                    leg = Leg::of(reply);
+                    let auth::Reply { value, last, .. } = reply;
+                    leg =
+                        Leg { field: Some(value), with_body: last, asks: leg.asks && !last, last };
                 }
                 Verdict::Refused(refusal) => {
                     let refused = attempt.take_if(|_| refusal == Refusal::Credentials);
@@ -298,39 +320,32 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// How to begin. The real request goes first where nothing is known: an open parent must not
-    /// deliver an empty POST. A body too long to be sent twice waits until the next hop was asked.
-    fn first_leg(
-        &self,
-        handshake: &mut Handshake<'_>,
-        body: &mut RequestBody<'_>,
-        conn: &mut Option<Conn>,
-    ) -> Result<Leg, Failure> {
+    /// How to begin. The request itself goes first where nothing is known; a body too long to be
+    /// sent twice waits until the next hop was asked.
+    fn first_leg(&self, handshake: &mut Handshake<'_>, body: &mut RequestBody<'_>) -> Leg {
         if self.key.credentials.is_none() {
-            return Ok(Leg::PLAIN);
+            return Leg::PLAIN;
         }
         body.keep();
+        let harmless = body.framing().is_empty() || self.head.is_safe();
+        let asks = !harmless && !self.gateway.guarded.contains(&self.guarded());
         if let NextHop::Parent(parent) = self.hop
             && let Some(field) = parent.carrier().and_then(|carrier| handshake.open(carrier))
         {
-            return Ok(Leg { field: Some(field), with_body: false, last: false });
+            return Leg { field: Some(field), with_body: false, asks, last: false };
         }
         if body.is_repeatable() {
             let standing = self.gateway.standings.take(&self.key);
             let field = standing.map(|standing| handshake.resume(standing));
-            return Ok(Leg { field, ..Leg::PLAIN });
+            return Leg { field, ..Leg::PLAIN };
         }
-        if self.gateway.guarded.contains(&self.name.authority) {
-            return Ok(Leg { with_body: false, ..Leg::PLAIN });
-        }
-        let (line, response) = self.ask()?;
-        Ok(match handshake.on_response(&response) {
-            Verdict::Answer(reply) => {
-                *conn = line;
-                Leg::of(reply)
-            }
-            _ => Leg::PLAIN,
-        })
+        Leg { with_body: false, asks, ..Leg::PLAIN }
+    }
+
+    /// What is remembered of a request that met with a demand for a login too late.
+    fn guarded(&self) -> (Authority, crypto::Key) {
+        let request = [self.head.method.as_bytes(), b" ", self.head.target.as_bytes()];
+        (self.name.authority.clone(), crypto::md5(&request))
     }
 
     /// Leaves a login that holds for a request to the next one.
@@ -339,23 +354,6 @@ impl<'a> Exchange<'a> {
             standing.renew(self.side, response);
             self.gateway.standings.put(self.key.clone(), standing);
         }
-    }
-
-    /// Asks whether a login is demanded, with a request that has no body and no effect (OPTIONS is
-    /// safe, RFC 9110 section 9.2.1).
-    fn ask(&self) -> Result<(Option<Conn>, ResponseHead), Failure> {
-        let mut head = forwarding::without_body(self.head, BodyFraming::None);
-        head.method = "OPTIONS".to_owned();
-        head.fields.remove_where(|name| {
-            let framing: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"content-type"];
-            framing.iter().any(|n| n.eq_ignore_ascii_case(name))
-        });
-        let (name, key) = (self.name.clone(), self.key.clone());
-        let probe = Exchange { head: &head, name, key, ..*self };
-        let mut line = self.dial()?;
-        let response = probe.leg(&mut line, &Leg::PLAIN, &mut RequestBody::none())?;
-        let stays = probe.persists(&response);
-        Ok((probe.keep(line, &response, stays), response))
     }
 
     /// Sends one leg and reads the head of its final response.
@@ -372,7 +370,7 @@ impl<'a> Exchange<'a> {
             let mut head = if leg.with_body {
                 self.head.clone()
             } else {
-                forwarding::without_body(self.head, body.framing())
+                forwarding::without_body(self.head, body.framing(), leg.asks)
             };
             if let Some(value) = &leg.field {
                 head.fields.set(self.side.credentials_field(), value.as_bytes());
@@ -395,7 +393,7 @@ impl<'a> Exchange<'a> {
                     target::printable(&self.head.target),
                     response.status,
                     self.name,
-                    if leg.field.is_some() { " (login)" } else { "" }
+                    if leg.field.is_some() || !leg.with_body { " (login)" } else { "" }
                 );
                 return Ok(response);
             }

@@ -35,8 +35,9 @@ pub struct Gateway {
     pub standings: Standings,
     /// Basic credentials that an origin wants for itself: whose, and the hash of the field value.
     pub strangers: Remembered<(Authority, crypto::Key)>,
-    /// Origins that demand a login for a request and none when they are asked.
-    pub guarded: Remembered<Authority>,
+    /// Requests that met with a demand for a login too late: when an OPTIONS in their place had met
+    /// with none, or when their body was gone. The next hop, and the hash of method and target.
+    pub guarded: Remembered<(Authority, crypto::Key)>,
     /// Where requests are logged.
     pub url_log: Option<UrlLog>,
     /// Workstation in AUTHENTICATE messages.

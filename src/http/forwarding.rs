@@ -80,15 +80,23 @@ pub fn prepare_request(
 }
 
 /// The same request without its body and the promise of one, for a leg of a handshake whose answer
-/// can only be a challenge.
+/// can only be a challenge. `asks`: as an OPTIONS, which has no effect wherever it gets
+/// (RFC 9110 section 9.2.1).
 #[must_use]
-pub fn without_body(head: &RequestHead, framing: BodyFraming) -> RequestHead {
+pub fn without_body(head: &RequestHead, framing: BodyFraming, asks: bool) -> RequestHead {
     let mut head = head.clone();
     head.fields.remove("Expect");
     if framing != BodyFraming::None {
         head.fields.remove("Transfer-Encoding");
         head.fields.remove("Trailer");
         head.fields.set("Content-Length", b"0");
+    }
+    if asks {
+        "OPTIONS".clone_into(&mut head.method);
+        head.fields.remove("Content-Length");
+        head.fields.remove("Content-Type");
+        // It would mean something now: Squid answers a 0 by itself, and asks for no login.
+        head.fields.remove("Max-Forwards");
     }
     head
 }
@@ -212,9 +220,14 @@ mod tests {
             b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n",
         )
         .unwrap();
-        let mut out = Vec::new();
-        without_body(&head, BodyFraming::Chunked).encode(&mut out);
-        assert_eq!(out, b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n");
+        for (asks, leg) in [
+            (false, "POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"),
+            (true, "OPTIONS / HTTP/1.1\r\n\r\n"),
+        ] {
+            let mut out = Vec::new();
+            without_body(&head, BodyFraming::Chunked, asks).encode(&mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), leg);
+        }
     }
 
     #[test]

@@ -296,6 +296,11 @@ impl RequestHead {
         self.fields.encode(out);
     }
 
+    /// Whether it asks for nothing but an answer (RFC 9110 section 9.2.1).
+    pub fn is_safe(&self) -> bool {
+        matches!(self.method.as_str(), "GET" | "HEAD")
+    }
+
     /// Whether asking twice is the same as asking once (RFC 9110 section 9.2.2).
     pub fn is_idempotent(&self) -> bool {
         matches!(

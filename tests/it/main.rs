@@ -22,6 +22,7 @@ mod access;
 mod accounts;
 mod basic_translation;
 mod bodies;
+mod bodyless_legs;
 mod challenges;
 mod cli;
 mod config;

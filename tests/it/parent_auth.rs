@@ -125,10 +125,10 @@ fn a_negotiate_has_no_body_and_the_authenticate_has_it_once() {
         let body = pattern(size);
         let response = network.client().request("POST", &url("/hash"), &[], &body);
         assert_eq!(response.text(), format!("{size} {:016x}", fnv(&body)));
-        assert_eq!(network.legs()[before..], ["negotiate POST", "authenticate POST"]);
+        assert_eq!(network.legs()[before..], ["negotiate OPTIONS", "authenticate POST"]);
         let hops = network.parent.hops();
         let [negotiate, authenticate] = &hops[before..] else { panic!("{hops:?}") };
-        assert_eq!(negotiate.fields().all("Content-Length"), ["0"]);
+        assert!(!negotiate.fields().has("Content-Length"));
         assert!(!negotiate.fields().has("Connection"), "Squid drops the challenge then");
         assert_eq!((negotiate.body.length, authenticate.body.length), (0, size as u64));
         assert_eq!(negotiate.connection, authenticate.connection);
@@ -158,7 +158,7 @@ fn a_large_or_chunked_post_on_first_contact_waits_behind_an_options() {
         let mut client = network.client();
         let response = client.request("POST", &url("/hash"), fields, &wire);
         assert_eq!(response.status(), 200);
-        assert_eq!(network.legs(), ["bare OPTIONS", "negotiate POST", "authenticate POST"]);
+        assert_eq!(network.legs(), ["bare OPTIONS", "negotiate OPTIONS", "authenticate POST"]);
         let lengths: Vec<_> = network.parent.hops().iter().map(|hop| hop.body.length).collect();
         let whole = if fields.is_empty() { body.len() as u64 } else { 2 };
         assert_eq!(lengths, [0, 0, whole]);
@@ -240,9 +240,10 @@ fn a_parent_that_forgets_a_login_is_logged_in_to_again() {
         assert_eq!(network.get("/hello").status(), 200);
         let response = network.client().request(method, &url("/hash"), &[], body);
         assert_eq!(response.text(), format!("{} {:016x}", body.len(), fnv(body)), "{method}");
+        let first = if body.is_empty() { method } else { "OPTIONS" };
         let legs = [
             format!("authenticated {method}"),
-            format!("negotiate {method}"),
+            format!("negotiate {first}"),
             format!("authenticate {method}"),
         ];
         assert_eq!(network.legs()[3..], legs);

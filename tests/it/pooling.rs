@@ -5,7 +5,7 @@ use std::thread;
 
 use crate::proxy::{ALICE, LOGIN, NOBODY, Network, Proxy, basic, url};
 use crate::support::http::{response, response_head};
-use crate::support::{Leg, Origin, Parent, Quirk};
+use crate::support::{Leg, Origin, Parent, Quirk, Then, fnv, pattern};
 
 const TWO: &[(&str, &str, &str)] = &[("CORP", "alice", "a-secret"), ("CORP", "bob", "b-secret")];
 const EACH_ITS_OWN: &str = "NTLM_TO_BASIC: 1\nNT_DOMAIN: CORP\n";
@@ -95,7 +95,8 @@ fn a_connection_the_parent_closed_while_idle_is_replaced_unseen() {
         let target = if method == "CONNECT" { "example.test:80".into() } else { url("/echo") };
         let response = network.client().request(method, &target, &[], body.as_bytes());
         assert_eq!((response.status(), response.text().as_str()), (200, body));
-        let legs = [format!("negotiate {method}"), format!("authenticate {method}")];
+        let first = if body.is_empty() { method } else { "OPTIONS" };
+        let legs = [format!("negotiate {first}"), format!("authenticate {method}")];
         assert_eq!(network.legs()[before..], legs);
     }
 }
@@ -187,7 +188,7 @@ fn an_answer_its_client_does_not_wait_for_leaves_no_connection_behind() {
     assert_eq!(client.read_head().status, 200);
     drop(client);
     let response = network.get("/bytes/10");
-    assert_eq!(response.bytes(), crate::support::pattern(10));
+    assert_eq!(response.bytes(), pattern(10));
     assert_eq!(network.parent.connections(), 2);
 }
 
@@ -202,4 +203,39 @@ fn a_connect_may_use_a_pooled_connection_and_does_not_give_it_back() {
     assert_eq!(network.get("/hello").status(), 200);
     assert_eq!((network.parent.connections(), network.parent.handshakes()), (2, 2));
     drop((tunnel, echo));
+}
+
+/// A body that is gone cannot be sent again; that the next request logs in first is a promise.
+#[test]
+fn a_large_body_that_met_a_forgotten_login_is_told_so_once() {
+    let network = Network::new(Parent::ntlm(ALICE).quirk(Quirk::ForgetOn(1)), LOGIN);
+    let mut slow = network.client();
+    slow.start("GET", &url("/bytes/5000000"), &[], b"");
+    assert_eq!(slow.read_head().status, 200);
+    assert_eq!(network.get("/hello").status(), 200);
+    slow.read_exact(5_000_000);
+    assert_eq!(network.parent.connections(), 2, "two lie idle now, and both will be forgotten");
+    let body = pattern(3 << 20);
+    let post = || network.client().request("POST", &url("/hash"), &[], &body);
+    let page = post();
+    assert_eq!(page.status(), 503);
+    assert!(page.text().contains("now the login comes first"), "{}", page.text());
+    assert_eq!(post().text(), format!("{} {:016x}", body.len(), fnv(&body)));
+    let posts = network.origin.seen().into_iter().filter(|seen| seen.method() == "POST");
+    assert_eq!(posts.count(), 1);
+}
+
+/// A PUT may be sent again, but not without its body; and no login had to do with it.
+#[test]
+fn a_large_put_in_whose_face_a_parent_closes_is_told_what_happened() {
+    let parent = Origin::with(|seen, wire| {
+        let closes = seen.method() == "PUT" || wire.write(&response(200, &[], b"")).is_err();
+        if closes { Then::Close } else { Then::Next }
+    });
+    let proxy = Proxy::start(&format!("PARENT_PROXY: {}\n{NOBODY}", parent.addr()));
+    assert_eq!(proxy.get(&url("/")).status(), 200);
+    let page = proxy.client().request("PUT", &url("/"), &[], &pattern(3 << 20));
+    assert_eq!(page.status(), 502);
+    assert!(page.text().contains("closed the connection"), "{}", page.text());
+    assert_eq!((parent.connections(), parent.seen().len()), (1, 2));
 }
