@@ -43,7 +43,6 @@ mod origin_auth;
 mod own_login;
 mod parent_auth;
 mod pooling;
-mod private;
 mod refusals;
 mod schemes;
 mod stopping;
