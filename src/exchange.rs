@@ -227,8 +227,11 @@ impl<'a> Exchange<'a> {
                 && attempt.is_none()
                 && let Some(account) = &self.key.credentials
             {
-                let resting = |resting| Failure::Resting(self.name.clone(), resting);
-                attempt = Some(self.gateway.guard.attempt(account, self.side).map_err(resting)?);
+                let asked = self.gateway.guard.attempt(account, self.side, &self.name.authority);
+                attempt = Some(asked.map_err(|resting| {
+                    let name = HopName { authority: resting.by.clone(), ..self.name };
+                    Failure::Resting(name, resting)
+                })?);
             }
             let response = match self.leg(&mut line, &leg, body) {
                 // It had closed behind its 407 and not said so.

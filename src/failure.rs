@@ -62,7 +62,7 @@ pub enum Failure {
     BadResponse(HopName, String),
     /// The parent demands a login that did not succeed; the credentials rest for so long now.
     Refused(HopName, Refusal, Duration),
-    /// The parent demands a login, and the credentials rest since it was refused.
+    /// A login is demanded, and the credentials rest since this one, perhaps another, refused them.
     Resting(HopName, Resting),
     /// The body was used up before the parent demanded a login.
     NotRepeatable(HopName),
@@ -191,7 +191,7 @@ impl fmt::Display for Words<'_> {
                     ),
                 }
             }
-            Failure::Resting(hop, Resting { refused, left }) => write!(
+            Failure::Resting(hop, Resting { refused, left, .. }) => write!(
                 f,
                 "The {hop} refused these credentials {} ago. To keep the account from being locked \
                  they are not sent again for {}, or until the configuration is reloaded (kill -HUP). \

@@ -39,7 +39,7 @@
 //! - [`conn`]: a socket, the bytes read ahead of it, deadlines.
 //! - [`parents`], [`pool`]: where connections come from. *Never* know what is said on them.
 //! - [`gateway`]: what all exchanges share, and what a reload replaces. *Never* sends anything.
-//! - [`guard`]: which credentials may be sent now. *Never* knows what they are for.
+//! - [`guard`]: which credentials may be sent where. *Never* knows what they are for.
 //! - [`request_body`]: the body on its way up. *Never* holds more than its beginning.
 //! - [`exchange`]: one request, one next hop; the only place where a handshake meets a connection.
 //!   *Never* speaks to the client but to pull its body and pass on interim responses.

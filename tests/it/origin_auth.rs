@@ -162,6 +162,32 @@ fn a_wrong_password_costs_one_logon_at_an_origin_too() {
     assert_eq!(logons.filter(|value| value.starts_with("NTLM TlRMTVNTUAAD")).count(), 1);
 }
 
+/// A file server with accounts of its own is no domain's voice where the account has worked. Where
+/// it has not, a second refusal may be one too many: the page names who made the first.
+#[test]
+fn an_origin_that_refuses_the_account_does_not_take_other_origins_away() {
+    let refuses = Rules { refuse_all: true, ..Rules::www(Acceptor::new(ALICE)) };
+    let stranger = Origin::guarded(refuses);
+    let [wiki, unknown] = [(); 2].map(|()| TokenDoor::new("NTLM", ALICE).open());
+    let [proven, other] = [&wiki, &unknown].map(doors::origin);
+    let proxy = Proxy::start(&format!("{HERS}{LOGIN}"));
+    assert_eq!(proxy.get(&proven.url("/")).status(), 200);
+    assert_eq!(proxy.get(&stranger.url("/")).status(), 401);
+    for _ in 0..3 {
+        wiki.forget();
+        let page = proxy.get(&proven.url("/"));
+        assert_eq!(page.status(), 200, "{}", page.text());
+        for origin in [&stranger, &other] {
+            let page = proxy.get(&origin.url("/"));
+            assert_eq!(page.status(), 403, "{}", page.text());
+            let text = page.text();
+            assert!(text.contains(&format!("server {} refused", stranger.addr())), "{text}");
+            assert!(!text.contains(&other.addr().to_string()), "{text}");
+        }
+    }
+    assert_eq!((wiki.verdicts(), unknown.verdicts()), ((4, 0), (0, 0)));
+}
+
 #[test]
 fn ntlm_to_basic_translates_a_401_and_keeps_the_basic_from_the_origin() {
     for host in ["127.0.0.1", "localhost"] {
