@@ -201,7 +201,6 @@ impl Run<'_> {
             self.report.fact("answer", "none is needed: the tunnel is this connection");
             return (Outcome::Through, None);
         }
-        let login = self.account.unwrap_or(self.nobody);
         let allowed = &self.gateway.config.schemes;
         let mut conn = Some(conn);
         let mut carrier = None;
@@ -229,7 +228,7 @@ impl Run<'_> {
                         || refusal == Refusal::Credentials && travelled.is_some();
                     // What cannot be tried says nothing against what was tried before.
                     let told = self.spent && refusal != Refusal::Credentials;
-                    let problem = Problem::of(&refusal, login, allowed);
+                    let problem = Problem::of(&refusal, allowed);
                     let outcome = if told { outcome } else { Outcome::Trouble(problem) };
                     if !another {
                         return (outcome, None);

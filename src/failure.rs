@@ -175,7 +175,9 @@ impl fmt::Display for Words<'_> {
                     Refusal::Schemes(_) => {
                         f.write_str(" See AUTH in ntlmaps.cfg for what may be answered.")?;
                     }
-                    Refusal::NoAccount => f.write_str(" Set USER and PASSWORD in ntlmaps.cfg.")?,
+                    Refusal::NoAccount | Refusal::NoPassword => {
+                        f.write_str(" Set USER and PASSWORD in ntlmaps.cfg.")?;
+                    }
                     Refusal::NoChallenge
                     | Refusal::NotBase64
                     | Refusal::Spnego(_)

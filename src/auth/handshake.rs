@@ -142,14 +142,19 @@ impl<'a> Handshake<'a> {
 
     /// Answers by the strongest scheme that is offered, allowed and possible.
     fn choose(&mut self, offered: &[Challenge], fresh: bool) -> Verdict {
+        let mut refusal = Refusal::Schemes(offered.iter().map(named).collect());
         let has = |name: &str| offered.iter().any(|challenge| challenge.is(name));
         for (name, scheme) in Scheme::NAMES {
-            let allowed = |login: &Login<'_>| login.schemes.contains(&scheme);
+            let by_password = matches!(scheme, Scheme::Digest | Scheme::Basic);
             // Digest and Basic are for the parent: an origin that wants them means its own accounts.
-            if self.side == Side::Origin && matches!(scheme, Scheme::Digest | Scheme::Basic) {
+            if self.side == Side::Origin && by_password || !has(name) {
                 continue;
             }
-            if !has(name) || !self.login.as_ref().is_some_and(allowed) {
+            let Some(login) = self.login.as_ref().filter(|l| l.schemes.contains(&scheme)) else {
+                continue;
+            };
+            if by_password && login.password.is_none() {
+                refusal = Refusal::NoPassword;
                 continue;
             }
             let reply = match scheme {
@@ -168,7 +173,7 @@ impl<'a> Handshake<'a> {
                 return Verdict::Answer(Reply { fresh, ..reply });
             }
         }
-        Verdict::Refused(Refusal::Schemes(offered.iter().map(named).collect()))
+        Verdict::Refused(refusal)
     }
 
     /// NEGOTIATE by the first carrier that was not tried.

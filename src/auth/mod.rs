@@ -146,6 +146,8 @@ pub enum Refusal {
     Schemes(Vec<String>),
     /// There are no credentials to answer with.
     NoAccount,
+    /// Of the password only hashes are known.
+    NoPassword,
     /// NEGOTIATE was not answered with a challenge.
     NoChallenge,
     /// The challenge is not base64.
@@ -165,6 +167,9 @@ impl fmt::Display for Refusal {
             }
             Self::Schemes(names) => write!(f, "it offers only {}", names.join(", ")),
             Self::NoAccount => f.write_str("it demands a login and no account is configured"),
+            Self::NoPassword => f.write_str(
+                "it wants Digest or Basic, which need the password itself; hashes are not enough",
+            ),
             Self::NoChallenge => f.write_str("it did not answer NTLM's NEGOTIATE with a challenge"),
             Self::NotBase64 => f.write_str("its NTLM challenge is not base64"),
             Self::Spnego(error) => error.fmt(f),

@@ -41,10 +41,11 @@ pub(super) enum Problem {
 
 impl Problem {
     /// What stands in the way after a refusal of this login.
-    pub(super) fn of(refusal: &Refusal, login: &Credentials, allowed: &[Scheme]) -> Self {
+    pub(super) fn of(refusal: &Refusal, allowed: &[Scheme]) -> Self {
         match refusal {
             Refusal::Credentials => Self::Refused,
             Refusal::NoAccount => Self::NoAccount,
+            Refusal::NoPassword => Self::NeedsPassword,
             Refusal::Ntlm(ntlm::Error::MissingKey(_)) => Self::NoHash,
             Refusal::NoChallenge | Refusal::NotBase64 | Refusal::Spnego(_) | Refusal::Ntlm(_) => {
                 Self::BadChallenge
@@ -54,11 +55,8 @@ impl Problem {
                     offered.iter().any(|offer| offer.eq_ignore_ascii_case(name))
                 });
                 let known: Vec<Scheme> = known.map(|(_, scheme)| scheme).collect();
-                if known.iter().any(|scheme| allowed.contains(scheme)) {
-                    // Allowed and yet not answered: only these two can fail before they began.
-                    let unknown = login.password().is_none();
-                    if unknown { Self::NeedsPassword } else { Self::NoSchemes }
-                } else if known.is_empty() {
+                // Allowed and yet not answered: it is not done the way that is wanted.
+                if known.is_empty() || known.iter().any(|scheme| allowed.contains(scheme)) {
                     Self::NoSchemes
                 } else {
                     Self::NotAllowed

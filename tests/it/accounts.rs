@@ -70,6 +70,29 @@ fn hashes_of_a_password_outside_ascii_log_in_too() {
     }
 }
 
+#[test]
+fn where_hashes_are_not_enough_the_page_says_so() {
+    let login = format!("USER: CORP\\alice\nNT_HASHED_PW: {}\n", hex(ntowf_v1(PASSWORD)));
+    let digest = "Digest realm=\"r\", nonce=\"n\", qop=\"auth\"";
+    let needs = "need the password itself";
+    for (offers, auth, words) in [
+        (&[digest][..], "", [needs, "Set USER and PASSWORD"]),
+        (&[digest, "Basic realm=\"r\""], "", [needs, "Set USER and PASSWORD"]),
+        (&["Basic realm=\"r\""], "AUTH: Basic\n", [needs, "Set USER and PASSWORD"]),
+        (&["Basic realm=\"r\""], "", ["offers only Basic", "AUTH"]),
+    ] {
+        let parent = Parent::ntlm(ALICE).offer(offers);
+        let network = Network::new(parent, &format!("{login}{auth}"));
+        let page = network.get("/hello");
+        assert_eq!((page.status(), network.legs()), (407, vec!["bare GET".to_owned()]));
+        for word in words {
+            assert!(page.text().contains(word), "{offers:?} {auth}: {}", page.text());
+        }
+    }
+    let both = Network::new(Parent::ntlm(ALICE).offer(&[digest, "NTLM"]), &login);
+    assert_eq!(both.get("/hello").status(), 200);
+}
+
 /// A directory with a configuration, and the program in it.
 struct Place(PathBuf);
 

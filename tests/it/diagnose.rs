@@ -187,6 +187,15 @@ fn dialects_without_their_hash_are_told_and_not_tried() {
 }
 
 #[test]
+fn a_parent_that_needs_the_password_of_which_there_is_a_hash_is_told() {
+    let cfg = format!("USER: CORP\\alice\nNT_HASHED_PW: {}\n", "00".repeat(16));
+    let digest = Parent::ntlm(ALICE).offer(&["Digest realm=\"r\", nonce=\"n\", qop=\"auth\""]);
+    let (said, _) = at(digest, &cfg, &[]);
+    assert_eq!(said.code, Some(1), "{}", said.report);
+    said.tells(&["need the password itself", "Look at PASSWORD"]);
+}
+
+#[test]
 fn parents_that_close_behind_their_407_are_seen_through() {
     for (quirk, told) in [
         (Quirk::CloseAfterBare, "closes after the 407, and says so"),
