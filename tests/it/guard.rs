@@ -192,6 +192,24 @@ fn a_new_process_tries_again() {
 }
 
 #[test]
+fn a_reload_tries_again_at_once_and_the_right_password_is_in() {
+    let door = TokenDoor::new("NTLM", ALICE).open();
+    let (parent, proxy) = at(&door, WRONG);
+    let mut client = client(&proxy);
+    let through = format!("PARENT_PROXY: {}\n", parent.addr());
+    for expected in 1..=2 {
+        for _ in 0..3 {
+            tells_everything(&client.get(&url("/")), &parent);
+        }
+        assert_eq!(door.verdicts(), (0, expected));
+        proxy.reload(&format!("{through}{WRONG}"));
+    }
+    proxy.reload(&format!("{through}{LOGIN}"));
+    assert_eq!(client.get(&url("/")).status(), 200, "on the client's connection of before");
+    assert_eq!(door.verdicts(), (1, 2));
+}
+
+#[test]
 fn a_trial_that_comes_to_nothing_lets_the_next_one_go() {
     // The parent's own trouble, or its silence, says nothing about a password.
     for answer in [&response(503, &[], b"no domain controller")[..], b""] {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::thread::{self, JoinHandle};
 
 use ntlmaps::config::{Args, Config};
-use ntlmaps::server::{Server, Stopper};
+use ntlmaps::server::{Reloader, Server, Stopper};
 
 use crate::support::gate::base64;
 use crate::support::{Builder, Client, Hop, Leg, Origin, Parent, Response};
@@ -21,21 +21,20 @@ pub struct Proxy {
     addr: SocketAddr,
     doors: Vec<SocketAddr>,
     stopper: Stopper,
+    reloader: Reloader,
     listening: Option<JoinHandle<()>>,
 }
 
 impl Proxy {
     /// `cfg` is what a user would write; where to listen is added.
     pub fn start(cfg: &str) -> Self {
-        let text = format!("LISTEN_ADDRESS: 127.0.0.1\nLISTEN_PORT: 0\n{cfg}");
-        let loaded = Config::load("test.cfg", text.as_bytes(), &Args::default());
-        let loaded = loaded.unwrap_or_else(|notices| panic!("{notices:#?}"));
-        let mut server = Server::bind(loaded.config).unwrap_or_else(|error| panic!("{error}"));
+        let mut server = Server::bind(config(cfg)).unwrap_or_else(|error| panic!("{error}"));
         let (doors, stopper) = (server.addresses(), server.stopper());
         Self {
             addr: doors[0],
             doors,
             stopper,
+            reloader: server.reloader(),
             listening: Some(thread::spawn(move || server.run())),
         }
     }
@@ -43,6 +42,11 @@ impl Proxy {
     /// As a signal would; dropping it does so too.
     pub fn stop(&self) {
         self.stopper.stop();
+    }
+
+    /// What `kill -HUP` does when that is what the user has written now.
+    pub fn reload(&self, cfg: &str) {
+        self.reloader.reload(config(cfg));
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -62,6 +66,12 @@ impl Proxy {
     pub fn get(&self, url: &str) -> Response {
         self.client().get(url)
     }
+}
+
+fn config(cfg: &str) -> Config {
+    let text = format!("LISTEN_ADDRESS: 127.0.0.1\nLISTEN_PORT: 0\n{cfg}");
+    let loaded = Config::load("test.cfg", text.as_bytes(), &Args::default());
+    loaded.unwrap_or_else(|notices| panic!("{notices:#?}")).config
 }
 
 impl Drop for Proxy {
