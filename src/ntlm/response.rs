@@ -45,7 +45,13 @@ pub fn respond(
             ntlmv2(key, challenge, moment)
         }
         // MS-NLMP 3.3.1 with extended session security: the client challenge travels in the LM
-        // field.
+        // field. A server that does not negotiate it would take that for a wrong password.
+        Dialect::Ntlm2Session
+            if !challenge.flags.contains(NegotiateFlags::EXTENDED_SESSIONSECURITY) =>
+        {
+            let nt = desl(nt()?, server).to_vec();
+            Responses { lm: nt.clone(), nt, mic_key: None }
+        }
         Dialect::Ntlm2Session => {
             let [a, b, c, d, e, f, g, h, ..] = md5(&[&server, &client]);
             Responses {

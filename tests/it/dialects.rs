@@ -60,7 +60,9 @@ fn a_server_that_knows_no_unicode_is_answered_in_its_characters() {
 
 #[test]
 fn a_server_of_the_old_days_is_answered_in_every_dialect_it_knows() {
-    for (name, spoken) in DIALECTS.into_iter().filter(|(name, _)| *name != "NTLM2SR") {
+    for (name, spoken) in DIALECTS {
+        // There is no session security to be had: what is left of it is the NT response.
+        let spoken = if name == "NTLM2SR" { Dialect::NtOnly } else { spoken };
         let parent = Parent::ntlm(ALICE)
             .acceptor(|acceptor| acceptor.only(spoken).minimal().oem().without_session_security());
         let network = Network::new(parent, &format!("{LOGIN}NTLM_DIALECT: {name}\n"));
