@@ -8,7 +8,6 @@ use std::time::Duration;
 
 /// All clients, on every door.
 pub struct Clients {
-    limit: usize,
     seats: Mutex<Seats>,
     /// A client left, or no more are wanted.
     changed: Condvar,
@@ -18,6 +17,7 @@ pub struct Clients {
 #[derive(Default)]
 struct Seats {
     taken: usize,
+    limit: usize,
     /// Those who came since the last sweep, and some who left.
     known: Vec<Weak<Client>>,
     sweep_at: usize,
@@ -33,8 +33,7 @@ impl Clients {
     /// Room for so many at a time.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
-            limit,
-            seats: Mutex::default(),
+            seats: Mutex::new(Seats { limit, ..Seats::default() }),
             changed: Condvar::new(),
             stopping: AtomicBool::new(false),
         })
@@ -44,11 +43,25 @@ impl Clients {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for room for one client; `None` when no more are wanted.
+    /// From now on there is room for so many; whoever is there stays.
+    pub fn set_limit(&self, limit: usize) {
+        self.lock().limit = limit;
+        self.changed.notify_all();
+    }
+
+    fn room(&self) -> MutexGuard<'_, Seats> {
+        let full = |seats: &mut Seats| seats.taken >= seats.limit && !self.is_stopping();
+        self.changed.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for room for one client; several may wait, and the first to come takes it.
+    pub fn wait_for_room(&self) {
+        drop(self.room());
+    }
+
+    /// Waits for room for one client and takes it; `None` when no more are wanted.
     pub fn permit(self: &Arc<Self>) -> Option<Permit> {
-        let full = |seats: &mut Seats| seats.taken >= self.limit && !self.is_stopping();
-        let mut seats =
-            self.changed.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner);
+        let mut seats = self.room();
         if self.is_stopping() {
             return None;
         }
@@ -75,6 +88,12 @@ impl Clients {
             }
         }
         self.changed.notify_all();
+    }
+
+    /// Waits until somebody calls [`Clients::stop`].
+    pub fn wait_until_stopping(&self) {
+        let waited = self.changed.wait_while(self.lock(), |_| !self.is_stopping());
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Waits until the last one left, but no longer than that; whether it did.
@@ -106,7 +125,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut seats = self.0.lock();
-        let full = seats.taken >= self.0.limit;
+        let full = seats.taken >= seats.limit;
         seats.taken = seats.taken.saturating_sub(1);
         if full || self.0.is_stopping() {
             self.0.changed.notify_all();

@@ -52,7 +52,8 @@
 //! - [`socks`]: what is said with a SOCKS5 client. *Never* knows a socket.
 //! - [`urllog`]: a line for each request when it is over. *Never* costs one.
 //! - [`clients`]: how many there are, and who is idle. *Never* knows what they say.
-//! - [`server`]: listeners, and a thread for each client. *Never* knows what clients say.
+//! - [`listeners`]: where clients can connect, and which door is behind. *Never* knows a client.
+//! - [`server`]: a thread for each listener and each client. *Never* knows what clients say.
 //! - [`diagnose`]: the same dance, watched. *Never* costs a second bad logon, unless allowed to.
 //!
 //! # Threads
@@ -81,6 +82,7 @@ pub mod failure;
 pub mod gateway;
 pub mod guard;
 pub mod http;
+pub mod listeners;
 pub mod ntlm;
 pub mod parents;
 pub mod pool;

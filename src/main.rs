@@ -228,7 +228,7 @@ fn serve(loaded: Loaded, args: Args) -> Result<(), String> {
     start_logger(&config)?;
     log_notices(&warnings);
     ask_for_password(&mut config)?;
-    let mut server = Server::bind(config).map_err(|error| format!("ntlmaps: {error}"))?;
+    let server = Server::bind(config).map_err(|error| format!("ntlmaps: {error}"))?;
     // Scripts wait for these lines; whoever closed standard output does not.
     if let Err(error) = print(&server.announcement()) {
         log::warn!("{error}");
@@ -246,7 +246,7 @@ fn serve(loaded: Loaded, args: Args) -> Result<(), String> {
         stopper.stop();
     })
     .map_err(|error| format!("ntlmaps: signals: {error}"))?;
-    server.run();
+    server.run().map_err(|error| format!("ntlmaps: no thread for clients: {error}"))?;
     let cut = if server.drain(DRAIN_TIME) { "" } else { "; what still went on is cut off" };
     log::info!("stopped{cut}");
     Ok(())
@@ -275,8 +275,10 @@ fn reload(args: &Args, reloader: &Reloader) {
                 log::error!("not reloaded: there is no PASSWORD for the new USER");
                 return;
             }
-            reloader.reload(config);
-            log::info!("reloaded");
+            match reloader.reload(config) {
+                Ok(()) => log::info!("reloaded"),
+                Err(error) => log::error!("not reloaded: {error}"),
+            }
         }
         Err(error) => {
             for line in error.lines() {

@@ -1,20 +1,19 @@
-//! Listeners, each with the door behind it, and a thread for each client. Knows who may come in;
-//! knows nothing of what they say.
+//! A thread for each listener, and one for each client. Knows who may come in; knows nothing of what
+//! they say.
 
-use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
 use crate::clients::{Clients, Permit};
-use crate::config::{Config, Tunnel};
+use crate::config::Config;
 use crate::conn::Conn;
 use crate::door;
 use crate::gateway::Gateway;
 use crate::http::reply::Reply;
-use crate::http::target::Authority;
+use crate::listeners::{BindError, Door, Listener, Listeners};
 use crate::session::Session;
 use crate::sys;
 
@@ -25,190 +24,74 @@ const RESERVED_DESCRIPTORS: u64 = 64;
 /// How long accepting rests when the system has nothing to give.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// A listener that could not be had.
-#[derive(Debug)]
-pub struct BindError {
-    address: SocketAddr,
-    /// What the port comes from.
-    key: &'static str,
-    reason: io::Error,
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, reason, .. } = self;
-        write!(f, "cannot listen at {} on port {}: {reason}", address.ip(), address.port())?;
-        match reason.kind() {
-            io::ErrorKind::AddrInUse => write!(
-                f,
-                "; another program (or another ntlmaps) has it: stop that one or choose another \
-                 {}",
-                self.key
-            ),
-            io::ErrorKind::PermissionDenied => {
-                write!(f, "; ports below 1024 are for root: choose another {}", self.key)
-            }
-            io::ErrorKind::AddrNotAvailable => {
-                f.write_str("; this machine has no such address: see LISTEN_ADDRESS")
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
 /// Bound listeners; nobody is served yet, but connections already queue.
-pub struct Server {
-    listeners: Vec<Listener>,
-    shared: Arc<Shared>,
-}
-
-/// What a client finds behind a listener.
-#[derive(Clone, Debug)]
-enum Door {
-    Http,
-    Socks,
-    Tunnel(Authority),
-}
-
-struct Listener {
-    socket: TcpListener,
-    door: Door,
-}
-
-/// Where clients can connect, and what is there: as the first lines on standard output say.
-impl fmt::Display for Listener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.socket.local_addr().map_err(|_| fmt::Error)?;
-        write!(f, "Now listening at {} on port {}", address.ip(), address.port())?;
-        match &self.door {
-            Door::Http => Ok(()),
-            Door::Socks => f.write_str(" for SOCKS5"),
-            Door::Tunnel(to) => write!(f, " for a tunnel to {to}"),
-        }
-    }
-}
+pub struct Server(Arc<Shared>);
 
 /// What all threads see.
 struct Shared {
     gateway: RwLock<Arc<Gateway>>,
     clients: Arc<Clients>,
+    listeners: Mutex<Listeners>,
 }
 
 impl Server {
-    /// Binds every address of the configuration. Where nobody named addresses, those that this
-    /// machine does not have (IPv6, often) are left out.
+    /// Binds every address of the configuration.
     ///
     /// # Errors
-    /// The first [`BindError`] that matters.
+    /// As [`Listeners::open`].
     pub fn bind(mut config: Config) -> Result<Self, BindError> {
         resolve_friends(&mut config);
-        let mut listeners = Vec::new();
-        bind_at(&config, &None, config.listen_port, &Door::Http, &mut listeners)?;
-        if let Some(port) = config.socks_port {
-            bind_at(&config, &None, port, &Door::Socks, &mut listeners)?;
-        }
-        for Tunnel { address, port, to } in &config.tunnels {
-            bind_at(&config, address, *port, &Door::Tunnel(to.clone()), &mut listeners)?;
-        }
-        let clients = Clients::new(match config.max_clients {
-            0 => clients_for(sys::raise_descriptor_limit()),
-            limit => limit,
-        });
+        let listeners = Mutex::new(Listeners::open(&config, &Listeners::default())?);
+        let clients = Clients::new(room(&config));
         let gateway = RwLock::new(Arc::new(Gateway::new(config)));
-        let shared = Shared { gateway, clients };
-        Ok(Self { listeners, shared: Arc::new(shared) })
+        Ok(Self(Arc::new(Shared { gateway, clients, listeners })))
     }
 
     /// Where clients can connect; HTTP comes first.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|listener| listener.socket.local_addr().ok()).collect()
+        self.0.listeners().addresses()
     }
 
     /// The same in words, a line for each address.
     pub fn announcement(&self) -> String {
-        self.listeners.iter().map(|listener| format!("{listener}\n")).collect()
+        self.0.listeners().iter().map(|listener| format!("{listener}\n")).collect()
     }
 
     /// What ends [`Server::run`] from another thread.
     pub fn stopper(&self) -> Stopper {
-        Stopper { addresses: self.addresses(), shared: Arc::clone(&self.shared) }
+        Stopper(Arc::clone(&self.0))
     }
 
     /// What changes the configuration from another thread.
     pub fn reloader(&self) -> Reloader {
-        Reloader(Arc::clone(&self.shared))
+        Reloader(Arc::clone(&self.0))
     }
 
-    /// Serves until a [`Stopper`] says otherwise, and stops listening then; clients that are busy
-    /// go on.
-    pub fn run(&mut self) {
-        thread::scope(|scope| {
-            for listener in &self.listeners {
-                scope.spawn(|| accept(listener, &self.shared));
-            }
-        });
-        self.listeners.clear();
+    /// Serves until a [`Stopper`] says otherwise; clients that are busy go on then.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn run(&self) -> io::Result<()> {
+        self.0.start()?;
+        self.0.clients.wait_until_stopping();
+        Ok(())
     }
 
     /// Waits for the last clients, but no longer than that; whether they are gone.
     pub fn drain(&self, limit: Duration) -> bool {
-        self.shared.clients.wait_until_gone(limit)
+        self.0.clients.wait_until_gone(limit)
     }
-}
-
-/// Opens a door at one address, or at all of `LISTEN_ADDRESS`.
-fn bind_at(
-    config: &Config,
-    address: &Option<IpAddr>,
-    mut port: u16,
-    door: &Door,
-    listeners: &mut Vec<Listener>,
-) -> Result<(), BindError> {
-    let before = listeners.len();
-    let addresses = match address {
-        Some(address) => std::slice::from_ref(address),
-        None => config.listen_addresses.as_slice(),
-    };
-    let key = match door {
-        Door::Http => "LISTEN_PORT",
-        Door::Socks => "SOCKS5_PORT",
-        Door::Tunnel(_) => "port in TUNNELS",
-    };
-    let mut missing = None;
-    for ip in addresses {
-        let address = SocketAddr::new(*ip, port);
-        match sys::listen(address, config.backlog) {
-            Ok(socket) => {
-                // Where the kernel chooses the port, it chooses one for all addresses.
-                port = socket.local_addr().map_or(port, |address| address.port());
-                listeners.push(Listener { socket, door: door.clone() });
-            }
-            Err(reason) => {
-                let error = BindError { address, key, reason };
-                let taken = error.reason.kind() == io::ErrorKind::AddrInUse;
-                if taken || !config.listen_addresses_are_default {
-                    return Err(error);
-                }
-                missing = Some(error);
-            }
-        }
-    }
-    missing.filter(|_| listeners.len() == before).map_or(Ok(()), Err)
 }
 
 /// Ends a server.
-pub struct Stopper {
-    addresses: Vec<SocketAddr>,
-    shared: Arc<Shared>,
-}
+pub struct Stopper(Arc<Shared>);
 
 impl Stopper {
     /// No new clients and no new requests; what has begun goes on.
     pub fn stop(&self) {
-        self.shared.clients.stop();
-        for address in &self.addresses {
-            // accept() waits for a client; this is one.
-            drop(TcpStream::connect_timeout(address, Duration::from_secs(1)));
+        self.0.clients.stop();
+        for listener in std::mem::take(&mut *self.0.listeners()).iter() {
+            listener.close();
         }
     }
 }
@@ -222,17 +105,68 @@ impl Reloader {
         self.0.gateway()
     }
 
+    /// Where clients can connect now; HTTP comes first.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.0.listeners().addresses()
+    }
+
     /// From the next request on, this holds; running requests and tunnels go on as they began. The
-    /// pool is dropped and the guard starts afresh. Where to listen does not change.
-    pub fn reload(&self, mut config: Config) {
-        let before = self.gateway();
-        let listens = |config: &Config| (config.listen_port, config.listen_addresses.clone());
-        if listens(&before.config) != listens(&config) {
-            log::warn!("where to listen changes only when ntlmaps is started anew");
-        }
+    /// pool is dropped and the guard starts afresh. Listeners that are still asked for go on
+    /// accepting.
+    ///
+    /// # Errors
+    /// When a listener cannot be had; nothing has changed then.
+    pub fn reload(&self, mut config: Config) -> Result<(), BindError> {
         resolve_friends(&mut config);
+        let mut listeners = self.0.listeners();
+        if self.0.clients.is_stopping() {
+            return Ok(());
+        }
+        let opened = Listeners::open(&config, &listeners)?;
+        self.0.clients.set_limit(room(&config));
         let gateway = Arc::new(Gateway::new(config));
         *self.0.gateway.write().unwrap_or_else(PoisonError::into_inner) = gateway;
+        let before = std::mem::replace(&mut *listeners, opened);
+        for gone in before.iter().filter(|listener| !listeners.contains(listener)) {
+            gone.close();
+        }
+        for new in listeners.iter().filter(|listener| !before.contains(listener)) {
+            log::info!("{new}");
+        }
+        drop(listeners);
+        if let Err(error) = self.0.start() {
+            log::error!("a new listener is not served: {error}");
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn gateway(&self) -> Arc<Gateway> {
+        Arc::clone(&self.gateway.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A thread for every listener that has none.
+    fn start(self: &Arc<Self>) -> io::Result<()> {
+        for listener in self.listeners().iter().filter(|listener| listener.start()) {
+            let (listener, shared) = (Arc::clone(listener), Arc::clone(self));
+            thread::Builder::new()
+                .stack_size(STACK_SIZE)
+                .spawn(move || accept(&listener, &shared))?;
+        }
+        Ok(())
+    }
+}
+
+/// How many clients there is room for.
+fn room(config: &Config) -> usize {
+    match config.max_clients {
+        0 => clients_for(sys::raise_descriptor_limit()),
+        limit => limit,
     }
 }
 
@@ -255,11 +189,8 @@ fn clients_for(descriptors: Option<u64>) -> usize {
 fn accept(listener: &Listener, shared: &Arc<Shared>) {
     loop {
         // Before accepting: whoever cannot be served waits in the kernel's queue.
-        let Some(permit) = shared.clients.permit() else { return };
-        let accepted = listener.socket.accept();
-        if shared.clients.is_stopping() {
-            return;
-        }
+        shared.clients.wait_for_room();
+        let Some(accepted) = listener.accept() else { return };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -268,7 +199,9 @@ fn accept(listener: &Listener, shared: &Arc<Shared>) {
                 continue;
             }
         };
-        if let Err(error) = admit(stream, peer, &listener.door, shared, permit) {
+        // Another listener may have been quicker.
+        let Some(permit) = shared.clients.permit() else { return };
+        if let Err(error) = admit(stream, peer, listener.door(), shared, permit) {
             log::warn!("{peer} cannot be served: {error}");
         }
     }
@@ -278,7 +211,7 @@ fn accept(listener: &Listener, shared: &Arc<Shared>) {
 fn admit(
     stream: TcpStream,
     peer: SocketAddr,
-    door: &Door,
+    door: Door,
     shared: &Arc<Shared>,
     permit: Permit,
 ) -> io::Result<()> {
@@ -295,7 +228,7 @@ fn admit(
         return sys::send_now(&stream, &reply.encode(None, false)).map(|_| ());
     }
     let client = Conn::new(stream)?;
-    let (door, shared) = (door.clone(), Arc::clone(shared));
+    let shared = Arc::clone(shared);
     thread::Builder::new().stack_size(STACK_SIZE).spawn(move || {
         let seat = permit.seat(client.shared_stream());
         match door {
@@ -309,10 +242,4 @@ fn admit(
 
 fn canonical(address: SocketAddr) -> IpAddr {
     address.ip().to_canonical()
-}
-
-impl Shared {
-    fn gateway(&self) -> Arc<Gateway> {
-        Arc::clone(&self.gateway.read().unwrap_or_else(PoisonError::into_inner))
-    }
 }

@@ -181,6 +181,13 @@ pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Closes the queue of a listener and wakes whoever waits there for a client.
+pub fn stop_listening(listener: &TcpListener) {
+    if let Err(error) = rustix::net::shutdown(listener, rustix::net::Shutdown::Both) {
+        log::debug!("a listener did not close: {error}");
+    }
+}
+
 /// The name of this machine.
 pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()

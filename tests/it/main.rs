@@ -44,6 +44,7 @@ mod own_login;
 mod parent_auth;
 mod pooling;
 mod refusals;
+mod reloading;
 mod schemes;
 mod stopping;
 mod tidy;

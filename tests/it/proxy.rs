@@ -28,14 +28,14 @@ pub struct Proxy {
 impl Proxy {
     /// `cfg` is what a user would write; where to listen is added.
     pub fn start(cfg: &str) -> Self {
-        let mut server = Server::bind(config(cfg)).unwrap_or_else(|error| panic!("{error}"));
+        let server = Server::bind(config(cfg)).unwrap_or_else(|error| panic!("{error}"));
         let (doors, stopper) = (server.addresses(), server.stopper());
         Self {
             addr: doors[0],
             doors,
             stopper,
             reloader: server.reloader(),
-            listening: Some(thread::spawn(move || server.run())),
+            listening: Some(thread::spawn(move || server.run().expect("threads"))),
         }
     }
 
@@ -46,7 +46,7 @@ impl Proxy {
 
     /// What `kill -HUP` does when that is what the user has written now.
     pub fn reload(&self, cfg: &str) {
-        self.reloader.reload(config(cfg));
+        self.reloader.reload(config(cfg)).unwrap_or_else(|error| panic!("{error}"));
     }
 
     pub fn addr(&self) -> SocketAddr {

@@ -62,11 +62,11 @@ fn idle_clients_are_closed_and_what_has_begun_goes_on() {
 fn a_server_waits_for_its_clients_and_no_longer_than_it_is_told() {
     let far = Origin::tcp_echo();
     let loaded = Config::load("f", format!("{CFG}{NOBODY}").as_bytes(), &Args::default());
-    let mut server = Server::bind(loaded.expect("a configuration").config).expect("a port");
+    let server = Server::bind(loaded.expect("a configuration").config).expect("a port");
     let (addr, stopper) = (server.addresses()[0], server.stopper());
     let mut client = Client::connect(addr);
     let running = thread::spawn(move || {
-        server.run();
+        server.run().expect("threads");
         server
     });
     client.tunnel(&far.addr().to_string());
