@@ -2,6 +2,7 @@
 //! ours.
 
 pub mod challenge;
+pub mod fields;
 pub mod forwarding;
 pub mod framing;
 pub mod head;
