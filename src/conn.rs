@@ -122,36 +122,36 @@ impl Conn {
         read
     }
 
-    /// Reads until a head is complete and returns its bytes. Blank lines before it are skipped
+    /// Reads until a head is complete and returns its bytes. A few blank lines before it are skipped
     /// (RFC 9112 section 2.2). The first byte may take as long as `first`, the whole no longer
     /// than `whole` from then on.
     ///
     /// # Errors
     /// [`ReadError`] says what came instead.
     pub fn read_head(&mut self, first: Duration, whole: Duration) -> Result<Vec<u8>, ReadError> {
+        const MAX_BLANK: usize = 4;
         let mut seen = 0;
         let mut deadline = None;
-        let mut skipped = 0_usize;
+        let mut skipped = 0..MAX_BLANK;
         loop {
-            let blank = self.buffered().iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
-            if seen == 0 && blank > 0 {
-                self.consume(blank);
-                skipped = skipped.saturating_add(blank);
+            while self.buffered().starts_with(b"\r\n") && skipped.next().is_some() {
+                self.consume(2);
+                seen = 0;
             }
             let ahead = self.buffered();
             if let Some(end) = find_end(ahead, seen) {
-                let head = ahead.get(..end).unwrap_or_default().to_vec();
                 if end > MAX_HEAD {
-                    return Err(ReadError::Head(HeadError::TooLarge));
+                    return Err(ReadError::Head(HeadError::too_large(ahead)));
                 }
+                let head = ahead.get(..end).unwrap_or_default().to_vec();
                 self.consume(end);
                 return Ok(head);
             }
             seen = ahead.len();
-            if seen.saturating_add(skipped) > MAX_HEAD {
-                return Err(ReadError::Head(HeadError::TooLarge));
+            if seen > MAX_HEAD {
+                return Err(ReadError::Head(HeadError::too_large(ahead)));
             }
-            let began = seen > 0 || skipped > 0;
+            let began = seen > 0;
             let timeout = if began {
                 let until = *deadline.get_or_insert_with(|| Instant::now().checked_add(whole));
                 let left = until.map_or(whole, |at| at.saturating_duration_since(Instant::now()));

@@ -65,7 +65,29 @@
 //!
 //! HTTP/1.0 and 1.1 from clients and next hops; onward always HTTP/1.1. Bodies by length, chunked,
 //! and (responses) until close, streamed as they come. Interim responses reach HTTP/1.1 clients.
-//! Not supported: Upgrade, HTTP/2, pipelining beyond one at a time, TLS of our own.
+//! Not supported: Upgrade, HTTP/2, TLS of our own.
+//!
+//! A request is taken to the letter. One that two recipients might read in two ways gets a 400,
+//! unless another status is named here, and a closed connection:
+//!
+//! - Request line: up to four blank lines before it, up to 64 KiB (414). Any method of up to 64
+//!   characters (501). HTTP/1.2 and later count as 1.1; other major versions are a 505.
+//! - Target: a whole URL, of any scheme to a parent and `http` without one (501); `host:port` with
+//!   CONNECT. ASCII without blanks; no percent-encoded host, no zone, no port 0. Userinfo and
+//!   fragment stay here. `OPTIONS *` is answered here; a mere path gets a page that says what this
+//!   is.
+//! - Host: one, which may be missing in HTTP/1.0 only. What goes on follows the target.
+//! - Fields: 64 KiB of head and 256 lines (431). Lines end in CR LF and are not folded; no blank
+//!   before the colon, no control character; bytes beyond ASCII pass in values. One Authorization
+//!   and one Proxy-Authorization.
+//! - Content-Length: below 2^63; equal repetitions become one. Transfer-Encoding: `chunked` alone
+//!   (501 where another coding precedes it), not with Content-Length or HTTP/1.0. No body with
+//!   CONNECT and TRACE.
+//! - Chunks: extensions (4 KiB each) and trailers (16 KiB) pass, but no trailer that frames, routes
+//!   or authenticates.
+//! - Max-Forwards: counted down in OPTIONS and TRACE, which are answered here at 0.
+//! - Connection: what it names is removed, unless it is for everybody, like Cookie.
+//! - Pipelining: one at a time, in order.
 //!
 //! # Where to start
 //!

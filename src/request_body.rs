@@ -57,7 +57,7 @@ impl<'c> RequestBody<'c> {
         framing: BodyFraming,
         expects: bool,
     ) -> Self {
-        let scanner = BodyScanner::new(framing);
+        let scanner = BodyScanner::strict(framing);
         let awaits = expects && version == Version::Http11;
         Self { client: Some(client), version, framing, scanner, awaits, ..Self::none() }
     }

@@ -15,9 +15,9 @@ use crate::failure::{Failure, ask_for_account};
 use crate::gateway::Gateway;
 use crate::http::challenge::Challenge;
 use crate::http::forwarding;
-use crate::http::framing::BodyFraming;
-use crate::http::head::{HeadError, RequestHead, ResponseHead};
+use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::reply::Reply;
+use crate::http::request;
 use crate::http::target::{self, Authority, RequestTarget};
 use crate::ntlm::crypto;
 use crate::pool::Private;
@@ -82,7 +82,8 @@ impl Session {
             let head = match RequestHead::parse(&head) {
                 Ok(head) => head,
                 Err(error) => {
-                    respond(&mut self.client, &bad_head(error), None, false);
+                    let reply = request::unreadable(error.status(), &error);
+                    respond(&mut self.client, &reply, None, false);
                     return self.client.close_gently();
                 }
             };
@@ -117,7 +118,7 @@ impl Session {
             ReadError::TimedOut { began: true } => {
                 Reply::new(408, "The request did not come to its end in time.")
             }
-            ReadError::Head(error) => bad_head(*error),
+            ReadError::Head(error) => request::unreadable(error.status(), error),
             _ => return,
         };
         if let Next::Close = respond(&mut self.client, &reply, None, false) {
@@ -134,22 +135,15 @@ impl Session {
     ) -> Next {
         let Self { client, peer, account, private } = self;
         log::debug!("{peer} {} {}", head.method, target::printable(&head.target));
-        let framing = match BodyFraming::of_request(&head) {
-            Ok(framing) if head.method == "CONNECT" && !framing.is_empty() => {
-                Err(Reply::new(400, "A CONNECT request has no body."))
-            }
-            Ok(framing) => Ok(framing),
-            Err(error) => Err(Reply::new(400, format!("The request cannot be read: {error}."))),
-        };
-        let framing = match framing {
-            Ok(framing) => framing,
+        let (target, framing) = match request::check(&head) {
+            Ok(checked) => checked,
             Err(reply) => {
                 log.status = Some(reply.status());
                 return respond(client, &reply, Some(&head), false);
             }
         };
         let persists = forwarding::persists(head.version, &head.fields);
-        let plan = plan(gateway, &head, account, private);
+        let plan = plan(gateway, &head, target, account, private);
         let expects = head.fields.has_member("expect", "100-continue");
         let mut body = RequestBody::new(client, head.version, framing, expects);
         let outcome = match plan {
@@ -249,18 +243,11 @@ enum OriginLogin {
 fn plan(
     gateway: &Gateway,
     head: &RequestHead,
+    target: RequestTarget,
     known: &mut Option<OwnAccount>,
     private: &mut Option<Private>,
 ) -> Result<Plan, Reply> {
-    let target = RequestTarget::parse(&head.method, &head.target)
-        .map_err(|error| Reply::new(400, format!("The request names no target: {error}.")))?;
-    let Some(authority) = target.authority().cloned() else {
-        return Err(Reply::new(
-            400,
-            "This is ntlmaps, a proxy. Set it as the HTTP proxy of your program (http_proxy and \
-             https_proxy in the environment); it serves no pages itself.",
-        ));
-    };
+    let authority = request::recipient(head, &target)?.clone();
     let private = private_to(private, &authority, head);
     let hop = match gateway.config.route(&authority) {
         Route::Parent if gateway.is_per_client() => {
@@ -447,11 +434,6 @@ fn respond(client: &mut Conn, reply: &Reply, head: Option<&RequestHead>, persist
         Ok(()) => Next::Close,
         Err(_) => CUT,
     }
-}
-
-fn bad_head(error: HeadError) -> Reply {
-    let status = if error == HeadError::TooLarge { 431 } else { 400 };
-    Reply::new(status, format!("The request cannot be read: {error}."))
 }
 
 fn log_failure(method: &str, target: &str, failure: &Failure) {

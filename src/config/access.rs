@@ -303,7 +303,7 @@ mod tests {
             (
                 "<LOCAL>",
                 vec!["intranet", "pc-7", "my_pc", "intranet.", "x0"],
-                vec!["a.b", "10.0.0.1", "[::1]", "134744072", "0x8080808", "0X8", "0x", "%6c", "."],
+                vec!["a.b", "10.0.0.1", "[::1]", "134744072", "0x8080808", "0X8", "0x", "."],
             ),
         ] {
             let parsed = HostPattern::parse(pattern).unwrap();

@@ -4,6 +4,7 @@ use super::notice::Report;
 use super::options::{COMMENT_HINT, seems_commented};
 use super::settings::Field;
 pub use crate::http::forwarding::FieldReplacement;
+use crate::http::head::is_tchar;
 
 /// Fields that are this program's own business, and why.
 const REFUSED: [(&str, &[&str]); 4] = [
@@ -53,11 +54,6 @@ pub(super) fn replacements(lines: &[Field], report: &mut Report<'_>) -> Vec<Fiel
         }
     }
     replacements
-}
-
-/// A character of a token (RFC 9110 section 5.6.2).
-fn is_tchar(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]

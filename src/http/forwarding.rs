@@ -3,6 +3,7 @@
 
 use super::framing::BodyFraming;
 use super::head::{FieldLines, RequestHead, ResponseHead, Version};
+use super::request::max_forwards;
 use super::target::RequestTarget;
 
 /// Fields that belong to one connection (RFC 9110 section 7.6.1), and those of a dance that ends
@@ -19,19 +20,39 @@ const HOP_BY_HOP: [&str; 9] = [
     "HTTP2-Settings",
 ];
 
-/// Fields no connection option may remove: without them the message would be another one.
-const NEVER_REMOVED: [&str; 5] =
-    ["Host", "Content-Length", "Transfer-Encoding", "Authorization", "WWW-Authenticate"];
+/// Fields no connection option may remove: they are for everybody, and without them the message
+/// would be another one. So would it without those that begin with `Content-` or `If-`.
+const NEVER_REMOVED: [&str; 11] = [
+    "Host",
+    "Transfer-Encoding",
+    "Authorization",
+    "WWW-Authenticate",
+    "Cookie",
+    "Set-Cookie",
+    "Cache-Control",
+    "Expect",
+    "Max-Forwards",
+    "Range",
+    "Location",
+];
+const NEVER_REMOVED_BEGIN: [&str; 2] = ["Content-", "If-"];
 
 fn is_among(name: &[u8], names: &[&str]) -> bool {
     names.iter().any(|n| n.as_bytes().eq_ignore_ascii_case(name))
+}
+
+fn is_end_to_end(name: &[u8]) -> bool {
+    let begins = |start: &&str| {
+        name.get(..start.len()).is_some_and(|n| n.eq_ignore_ascii_case(start.as_bytes()))
+    };
+    is_among(name, &NEVER_REMOVED) || NEVER_REMOVED_BEGIN.iter().any(begins)
 }
 
 /// Removes hop-by-hop fields, those that Connection names included.
 pub fn remove_hop_by_hop(fields: &mut FieldLines) {
     let named: Vec<Vec<u8>> = fields
         .members("connection")
-        .filter(|name| !is_among(name, &NEVER_REMOVED))
+        .filter(|name| !is_end_to_end(name))
         .map(<[u8]>::to_vec)
         .collect();
     fields.remove_where(|name| {
@@ -58,15 +79,22 @@ pub fn prepare_request(
     replacements: &[FieldReplacement],
 ) {
     remove_hop_by_hop(&mut head.fields);
+    if let Some(left) = max_forwards(head) {
+        head.fields.set("Max-Forwards", left.saturating_sub(1).to_string().as_bytes());
+    }
     for FieldReplacement { name, value } in replacements {
         match value {
             Some(value) => head.fields.set(name, value.as_bytes()),
             None => head.fields.remove(name),
         }
     }
-    // Repeated equal lengths are legal; one is enough.
-    if let BodyFraming::Length(length) = framing {
-        head.fields.set("Content-Length", length.to_string().as_bytes());
+    // However it was spelt: one line, one value.
+    match framing {
+        BodyFraming::Length(length) => {
+            head.fields.set("Content-Length", length.to_string().as_bytes());
+        }
+        BodyFraming::Chunked => head.fields.set("Transfer-Encoding", b"chunked"),
+        BodyFraming::None | BodyFraming::UntilClose => {}
     }
     head.target = target.encode(to_origin, &head.method);
     // Host follows the target whatever the client wrote into it (RFC 9112 section 3.2.2).

@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use super::head::{FieldLines, RequestHead, ResponseHead, Version};
+use super::chunked::{Extension, TrailerName};
+use super::head::{FieldLines, RequestHead, ResponseHead, Version, is_tchar};
 
 /// How a body is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub enum FramingError {
     ContentLength,
     /// Transfer-Encoding does not end in chunked, is repeated, or comes with HTTP/1.0.
     TransferEncoding,
+    /// A request in a transfer coding beside chunked.
+    Coding,
     /// A request with both Transfer-Encoding and Content-Length.
     Both,
     /// A chunk breaks the grammar, or its size or trailer section a limit.
@@ -38,10 +41,18 @@ impl fmt::Display for FramingError {
         f.write_str(match self {
             Self::ContentLength => "its Content-Length is no single number",
             Self::TransferEncoding => "its Transfer-Encoding does not end in a single chunked",
+            Self::Coding => "chunked is the only transfer coding known here",
             Self::Both => "it has both Content-Length and Transfer-Encoding",
             Self::Chunk => "its chunked body is malformed",
             Self::Truncated => "it ends before its body is complete",
         })
+    }
+}
+
+impl FramingError {
+    /// The status that tells a client so (RFC 9112 sections 6.1 and 6.3).
+    pub fn status(self) -> u16 {
+        if self == Self::Coding { 501 } else { 400 }
     }
 }
 
@@ -61,7 +72,9 @@ impl BodyFraming {
         if head.version == Version::Http10 || !is_chunked(&head.fields) {
             return Err(FramingError::TransferEncoding);
         }
-        Ok(Self::Chunked)
+        let mut lines = head.fields.all("transfer-encoding");
+        let alone = lines.next().is_some_and(|value| value.eq_ignore_ascii_case(b"chunked"));
+        if alone && lines.next().is_none() { Ok(Self::Chunked) } else { Err(FramingError::Coding) }
     }
 
     /// The framing of the response to a request with `method` (RFC 9112 section 6.3).
@@ -85,6 +98,9 @@ impl BodyFraming {
     }
 }
 
+/// The longest body or chunk: some keep lengths in signed numbers, and see another end of a longer.
+const MAX_LENGTH: u64 = u64::MAX >> 1;
+
 /// The one value of all Content-Length lines; repeated equal values count as one
 /// (RFC 9110 section 8.6).
 fn content_length(fields: &FieldLines) -> Result<Option<u64>, FramingError> {
@@ -96,7 +112,7 @@ fn content_length(fields: &FieldLines) -> Result<Option<u64>, FramingError> {
         }
         let text = std::str::from_utf8(digits).map_err(|_| FramingError::ContentLength)?;
         let length: u64 = text.parse().map_err(|_| FramingError::ContentLength)?;
-        if found.is_some_and(|earlier| earlier != length) {
+        if length > MAX_LENGTH || found.is_some_and(|earlier| earlier != length) {
             return Err(FramingError::ContentLength);
         }
         found = Some(length);
@@ -113,7 +129,10 @@ fn is_chunked(fields: &FieldLines) -> bool {
 
 /// Follows a body through the buffers it arrives in, cut anywhere.
 #[derive(Clone, Debug)]
-pub struct BodyScanner(State);
+pub struct BodyScanner {
+    state: State,
+    strict: bool,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -130,6 +149,7 @@ enum State {
     Extension {
         value: u64,
         length: u16,
+        part: Extension,
     },
     /// Behind the CR of a size line.
     SizeEnd {
@@ -143,6 +163,10 @@ enum State {
     /// At the start of a trailer line; counts all trailer bytes against a limit.
     TrailerStart {
         length: u16,
+    },
+    TrailerName {
+        length: u16,
+        name: TrailerName,
     },
     Trailer {
         length: u16,
@@ -160,14 +184,20 @@ const MAX_EXTENSION: u16 = 4 * 1024;
 const MAX_TRAILERS: u16 = 16 * 1024;
 
 impl BodyScanner {
-    /// Begins at the first byte behind the head.
+    /// Begins at the first byte behind the head of a response.
     pub fn new(framing: BodyFraming) -> Self {
-        Self(match framing {
+        let state = match framing {
             BodyFraming::None | BodyFraming::Length(0) => State::Done,
             BodyFraming::Length(length) => State::Length(length),
             BodyFraming::UntilClose => State::UntilClose,
             BodyFraming::Chunked => State::Size { value: 0, digits: 0 },
-        })
+        };
+        Self { state, strict: false }
+    }
+
+    /// Begins at the first byte behind the head of a request, and takes its chunks to the letter.
+    pub fn strict(framing: BodyFraming) -> Self {
+        Self { strict: true, ..Self::new(framing) }
     }
 
     /// How many leading bytes of `input` belong to the body.
@@ -188,7 +218,7 @@ impl BodyScanner {
 
     /// Whether the body is complete.
     pub fn is_done(&self) -> bool {
-        self.0 == State::Done
+        self.state == State::Done
     }
 
     /// The peer closed. Was that the end?
@@ -196,9 +226,9 @@ impl BodyScanner {
     /// # Errors
     /// [`FramingError::Truncated`] when it was not.
     pub fn at_close(&mut self) -> Result<(), FramingError> {
-        match self.0 {
+        match self.state {
             State::Done | State::UntilClose => {
-                self.0 = State::Done;
+                self.state = State::Done;
                 Ok(())
             }
             _ => Err(FramingError::Truncated),
@@ -212,14 +242,14 @@ impl BodyScanner {
     ) -> Result<usize, FramingError> {
         let mut rest = input;
         while let Some((&byte, after)) = rest.split_first() {
-            let run = match self.0 {
+            let run = match self.state {
                 State::Done => break,
                 State::UntilClose => u64::MAX,
                 State::Length(left) | State::Data { left } => left,
                 _ => 0,
             };
             if run == 0 {
-                self.0 = self.0.next(byte).ok_or(FramingError::Chunk)?;
+                self.state = self.state.next(byte, self.strict).ok_or(FramingError::Chunk)?;
                 rest = after;
                 continue;
             }
@@ -229,7 +259,7 @@ impl BodyScanner {
             on_data(data);
             rest = after;
             let left = run.saturating_sub(u64::try_from(data.len()).unwrap_or(u64::MAX));
-            self.0 = match (self.0, left) {
+            self.state = match (self.state, left) {
                 (State::UntilClose, _) => State::UntilClose,
                 (State::Length(_), 0) => State::Done,
                 (State::Length(_), _) => State::Length(left),
@@ -241,26 +271,35 @@ impl BodyScanner {
     }
 }
 
+/// Counts a byte of the trailer section.
+fn trailer(length: u16) -> Option<u16> {
+    length.checked_add(1).filter(|l| *l <= MAX_TRAILERS)
+}
+
 impl State {
     /// One byte of chunk framing (RFC 9112 section 7.1). `None` where it breaks the grammar; bare
     /// CR and bare LF do, since two recipients may take them for two things.
-    fn next(self, byte: u8) -> Option<Self> {
+    fn next(self, byte: u8, strict: bool) -> Option<Self> {
         Some(match (self, byte) {
             (Self::Size { value, digits }, _) if byte.is_ascii_hexdigit() => {
                 let digit = u64::from(char::from(byte).to_digit(16)?);
-                let value = value.checked_mul(16)?.checked_add(digit)?;
+                let value = value.checked_mul(16)?.checked_add(digit);
+                let value = value.filter(|value| *value <= MAX_LENGTH)?;
                 // Sixteen digits hold every size; more are leading zeros without end.
                 Self::Size { value, digits: digits.checked_add(1).filter(|d| *d <= 16)? }
             }
             (Self::Size { digits: 0, .. }, _) => return None,
-            (Self::Size { value, .. } | Self::Extension { value, .. }, b'\r') => {
+            (Self::Size { value, .. }, b'\r') => Self::SizeEnd { value },
+            (Self::Extension { value, part, .. }, b'\r') if part.may_end() => {
                 Self::SizeEnd { value }
             }
-            // Old servers pad the size with blanks.
-            (Self::Size { value, .. }, b';' | b' ' | b'\t') => Self::Extension { value, length: 0 },
-            (Self::Extension { value, length }, b'\t' | b' '..=b'~' | 0x80..) => {
+            (Self::Size { value, .. }, _) => {
+                let part = if strict { Extension::Closed } else { Extension::Padding };
+                Self::Extension { value, length: 0, part: part.next(byte)? }
+            }
+            (Self::Extension { value, length, part }, _) => {
                 let length = length.checked_add(1).filter(|l| *l <= MAX_EXTENSION)?;
-                Self::Extension { value, length }
+                Self::Extension { value, length, part: part.next(byte)? }
             }
             (Self::SizeEnd { value: 0 }, b'\n') => Self::TrailerStart { length: 0 },
             (Self::SizeEnd { value }, b'\n') => Self::Data { left: value },
@@ -268,12 +307,18 @@ impl State {
             (Self::DataLf, b'\n') => Self::Size { value: 0, digits: 0 },
             (Self::TrailerStart { .. }, b'\r') => Self::LastLf,
             (Self::Trailer { length }, b'\r') => Self::TrailerLf { length },
-            (
-                Self::TrailerStart { length } | Self::Trailer { length },
-                b'\t' | b' '..=b'~' | 0x80..,
-            ) => {
-                let length = length.checked_add(1).filter(|l| *l <= MAX_TRAILERS)?;
+            (Self::TrailerName { length, name }, b':') if name.is_allowed() => {
                 Self::Trailer { length }
+            }
+            (Self::TrailerStart { length }, _) if is_tchar(byte) => {
+                let name = TrailerName::EMPTY.with(byte);
+                Self::TrailerName { length: trailer(length)?, name }
+            }
+            (Self::TrailerName { length, name }, _) if is_tchar(byte) => {
+                Self::TrailerName { length: trailer(length)?, name: name.with(byte) }
+            }
+            (Self::Trailer { length }, b'\t' | b' '..=b'~' | 0x80..) => {
+                Self::Trailer { length: trailer(length)? }
             }
             (Self::TrailerLf { length }, b'\n') => Self::TrailerStart { length },
             (Self::LastLf, b'\n') => Self::Done,
@@ -344,6 +389,16 @@ mod tests {
             b"0\r\n\n",
             b"0\r\nA: b\nC: d\r\n\r\n",
             b"0\r\nA: \0\r\n\r\n",
+            b"0\r\nA: b\r\n folded\r\n\r\n",
+            b"0\r\nA : b\r\n\r\n",
+            b"0\r\nno colon\r\n\r\n",
+            b"0\r\n: b\r\n\r\n",
+            b"0\r\nA: b\r\nCONTENT-length: 5\r\n\r\n",
+            b"0\r\nTransfer-Encoding:chunked\r\n\r\n",
+            b"0\r\nProxy-Authorization: Basic x\r\n\r\n",
+            b"8000000000000000\r\n",
+            b"5 5\r\nhello",
+            b"5\x0b\r\nhello",
             &[b"5;".as_slice(), &[b'x'; 5000]].concat(),
             &[b"0\r\nA: ".as_slice(), &[b'x'; 17_000]].concat(),
         ] {
@@ -361,14 +416,21 @@ mod tests {
             ("Content-Length: 5\r\ncontent-length: 5\r\n", Ok(BodyFraming::Length(5))),
             ("Content-Length: 5, 5\r\n", Ok(BodyFraming::Length(5))),
             ("Transfer-Encoding: Chunked\r\n", Ok(BodyFraming::Chunked)),
-            ("Transfer-Encoding: gzip, chunked\r\n", Ok(BodyFraming::Chunked)),
+            ("Content-Length: 9223372036854775807\r\n", Ok(BodyFraming::Length(MAX_LENGTH))),
             ("Content-Length: 5\r\nContent-Length: 6\r\n", Err(E::ContentLength)),
             ("Content-Length: 5, 6\r\n", Err(E::ContentLength)),
             ("Content-Length: 5,\r\n", Err(E::ContentLength)),
             ("Content-Length: +5\r\n", Err(E::ContentLength)),
             ("Content-Length: 0x5\r\n", Err(E::ContentLength)),
             ("Content-Length:\r\n", Err(E::ContentLength)),
+            ("Content-Length: 9223372036854775808\r\n", Err(E::ContentLength)),
             ("Content-Length: 18446744073709551616\r\n", Err(E::ContentLength)),
+            ("Transfer-Encoding: gzip, chunked\r\n", Err(E::Coding)),
+            ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", Err(E::Coding)),
+            ("Transfer-Encoding:\r\nTransfer-Encoding: chunked\r\n", Err(E::Coding)),
+            ("Transfer-Encoding: , chunked\r\n", Err(E::Coding)),
+            ("Transfer-Encoding: \"chunked\"\r\n", Err(E::TransferEncoding)),
+            ("Transfer-Encoding: chunked;q=1\r\n", Err(E::TransferEncoding)),
             ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", Err(E::Both)),
             ("Transfer-Encoding: identity\r\n", Err(E::TransferEncoding)),
             ("Transfer-Encoding: chunked, gzip\r\n", Err(E::TransferEncoding)),

@@ -9,9 +9,10 @@ pub use super::fields::FieldLines;
 
 use super::target::Authority;
 
-/// Longest head that is read, in bytes, and the most field lines in it.
+/// Longest head that is read, in bytes, the most field lines in it, and the longest method.
 pub const MAX_HEAD: usize = 64 * 1024;
 const MAX_FIELDS: usize = 256;
+const MAX_METHOD: usize = 64;
 
 /// HTTP-version (RFC 9112 section 2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,18 +43,52 @@ impl fmt::Display for Version {
 pub enum HeadError {
     /// The start line is none of HTTP/1.x.
     StartLine,
+    /// It is one of another major version.
+    Version,
+    /// A method longer than any that is known.
+    Method,
+    /// A line of a request ends in a bare LF.
+    LineEnd,
     /// A field line breaks the grammar.
     Field,
     /// More than [`MAX_HEAD`] bytes, or too many field lines.
     TooLarge,
+    /// More than [`MAX_HEAD`] bytes in the start line alone.
+    LineTooLong,
+}
+
+impl HeadError {
+    /// What a head of more than [`MAX_HEAD`] bytes that begins like this is too large in.
+    pub fn too_large(bytes: &[u8]) -> Self {
+        if bytes.iter().take(MAX_HEAD).any(|b| *b == b'\n') {
+            Self::TooLarge
+        } else {
+            Self::LineTooLong
+        }
+    }
+
+    /// The status that says so (RFC 9112 section 3, RFC 6585 section 5).
+    pub fn status(self) -> u16 {
+        match self {
+            Self::StartLine | Self::LineEnd | Self::Field => 400,
+            Self::LineTooLong => 414,
+            Self::TooLarge => 431,
+            Self::Method => 501,
+            Self::Version => 505,
+        }
+    }
 }
 
 impl fmt::Display for HeadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::StartLine => "the first line is not HTTP/1.1",
+            Self::StartLine => "the first line is malformed",
+            Self::Version => "it is not HTTP/1.1",
+            Self::Method => "its method is too long",
+            Self::LineEnd => "a line does not end in CR and LF",
             Self::Field => "a field line is malformed",
             Self::TooLarge => "the header section is too large",
+            Self::LineTooLong => "the first line is too long",
         })
     }
 }
@@ -69,15 +104,20 @@ impl From<httparse::Error> for HeadError {
 }
 
 /// Where the head at the beginning of `bytes` ends: the count of its bytes, blank line included.
-/// `seen` bytes were already searched in vain.
+/// `seen` bytes were already searched in vain. What cannot even begin a head (TLS, SOCKS) ends at
+/// once, to be refused.
 pub fn find_end(bytes: &[u8], seen: usize) -> Option<usize> {
+    if bytes.first().is_some_and(|b| b.is_ascii_control() && *b != b'\r') {
+        return Some(1);
+    }
     // The end may straddle what was seen: look again from three bytes before.
     let mut at = seen.saturating_sub(3);
     loop {
         at = at.checked_add(bytes.get(at..)?.iter().position(|b| *b == b'\n')?)?.checked_add(1)?;
         match bytes.get(at..)? {
             [b'\n', ..] => return at.checked_add(1),
-            [b'\r', b'\n', ..] => return at.checked_add(2),
+            // Whatever it is: no line begins with a CR but the last one.
+            [b'\r', _, ..] => return at.checked_add(2),
             _ => {}
         }
     }
@@ -97,23 +137,29 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
-    /// Reads a head that [`find_end`] delimited.
+    /// Reads a head that [`find_end`] delimited, to the letter.
     ///
     /// # Errors
     /// [`HeadError`] says which part breaks the grammar.
     pub fn parse(head: &[u8]) -> Result<Self, HeadError> {
-        let mut lines = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        let mut parsed = httparse::Request::new(&mut lines);
-        match parsed.parse(head)? {
-            httparse::Status::Complete(_) => {}
-            httparse::Status::Partial => return Err(HeadError::StartLine),
+        // It ends a line for some and not for others.
+        if head.split(|b| *b == b'\n').rev().skip(1).any(|line| !line.ends_with(b"\r")) {
+            return Err(HeadError::LineEnd);
         }
-        Ok(Self {
-            method: parsed.method.unwrap_or_default().to_owned(),
-            target: parsed.path.unwrap_or_default().to_owned(),
-            version: Version::of(parsed.version),
-            fields: FieldLines::of(head, parsed.headers),
-        })
+        let end = head.iter().position(|b| *b == b'\r').ok_or(HeadError::StartLine)?;
+        let (line, rest) = head.split_at_checked(end).ok_or(HeadError::StartLine)?;
+        let (method, target, version) = request_line(line)?;
+        let section = rest.strip_prefix(b"\r\n").ok_or(HeadError::StartLine)?;
+        let mut lines = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        match httparse::parse_headers(section, &mut lines)? {
+            httparse::Status::Complete((length, parsed)) if length == section.len() => Ok(Self {
+                method: method.to_owned(),
+                target: target.to_owned(),
+                version,
+                fields: FieldLines::of(section, parsed),
+            }),
+            _ => Err(HeadError::Field),
+        }
     }
 
     /// A CONNECT that originates here; its Host is still to be set.
@@ -147,6 +193,36 @@ impl RequestHead {
             "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE" | "CONNECT" | "PROPFIND"
         )
     }
+}
+
+/// Method, request-target and version of a request line (RFC 9112 section 3).
+fn request_line(line: &[u8]) -> Result<(&str, &str, Version), HeadError> {
+    let line = std::str::from_utf8(line).map_err(|_| HeadError::StartLine)?;
+    let mut words = line.split(' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(HeadError::StartLine);
+    };
+    let is_target = !target.is_empty() && target.bytes().all(|b| b.is_ascii_graphic());
+    if method.is_empty() || !method.bytes().all(is_tchar) || !is_target {
+        return Err(HeadError::StartLine);
+    }
+    let version = match version.as_bytes() {
+        b"HTTP/1.0" => Version::Http10,
+        // A later minor version is used like the latest that is known (RFC 9110 section 2.5).
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => Version::Http11,
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+            return Err(HeadError::Version);
+        }
+        _ => return Err(HeadError::StartLine),
+    };
+    if method.len() > MAX_METHOD { Err(HeadError::Method) } else { Ok((method, target, version)) }
+}
+
+/// tchar of RFC 9110 section 5.6.2.
+pub fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// The head of a response.
@@ -255,6 +331,9 @@ mod tests {
             (b"GET / HTTP/1.1\nHost: a\n\nrest", 24),
             (b"GET / HTTP/1.1\r\n\r\n\r\n", 18),
             (b"GET / HTTP/1.1\n\r\n", 17),
+            (b"GET / HTTP/1.1\r\n\rA: b", 18),
+            (b"\x16\x03\x01", 1),
+            (b"\nGET", 1),
         ] {
             for cut in 0..=wire.len() {
                 let early = find_end(&wire[..cut], 0);
@@ -268,17 +347,48 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_refused() {
+        use HeadError as E;
+        let long = format!("{} / HTTP/1.1\r\n\r\n", "M".repeat(MAX_METHOD + 1));
         for (wire, error) in [
-            (&b"GET /\r\n\r\n"[..], HeadError::StartLine),
-            (b"GET / HTTP/2.0\r\n\r\n", HeadError::StartLine),
-            (b"GET / HTTP/1.1\r\nA : b\r\n\r\n", HeadError::Field),
-            (b"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", HeadError::Field),
-            (b"GET / HTTP/1.1\r\nA: \0\r\n\r\n", HeadError::Field),
-            (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", HeadError::Field),
+            (&b"GET /\r\n\r\n"[..], E::StartLine),
+            (b"\r\nGET / HTTP/1.1\r\n\r\n", E::StartLine),
+            (b" GET / HTTP/1.1\r\n\r\n", E::StartLine),
+            (b"GET  / HTTP/1.1\r\n\r\n", E::StartLine),
+            (b"GET / HTTP/1.1 \r\n\r\n", E::StartLine),
+            (b"GET\t/ HTTP/1.1\r\n\r\n", E::StartLine),
+            (b"GET /\ta HTTP/1.1\r\n\r\n", E::StartLine),
+            (b"GET /\x7f HTTP/1.1\r\n\r\n", E::StartLine),
+            (b"GET /\xc3\xa9 HTTP/1.1\r\n\r\n", E::StartLine),
+            (b"G(T / HTTP/1.1\r\n\r\n", E::StartLine),
+            (b"GET / http/1.1\r\n\r\n", E::StartLine),
+            (b"GET / HTTP/1.10\r\n\r\n", E::StartLine),
+            (b"GET / HTTP/1.1\rHost: a\r\n\r\n", E::StartLine),
+            (b"GET / HTTP/0.9\r\n\r\n", E::Version),
+            (b"GET / HTTP/2.0\r\n\r\n", E::Version),
+            (long.as_bytes(), E::Method),
+            (b"\n", E::LineEnd),
+            (b"GET / HTTP/1.1\n\n", E::LineEnd),
+            (b"GET / HTTP/1.1\nA: b\r\n\r\n", E::LineEnd),
+            (b"GET / HTTP/1.1\r\nA: b\n\r\n", E::LineEnd),
+            (b"GET / HTTP/1.1\r\nA: b\r\n\n", E::LineEnd),
+            (b"GET / HTTP/1.1\r\nA : b\r\n\r\n", E::Field),
+            (b"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", E::Field),
+            (b"GET / HTTP/1.1\r\n A: b\r\n\r\n", E::Field),
+            (b"GET / HTTP/1.1\r\n: b\r\n\r\n", E::Field),
+            (b"GET / HTTP/1.1\r\nA\xe9: b\r\n\r\n", E::Field),
+            (b"GET / HTTP/1.1\r\nA: \0\r\n\r\n", E::Field),
+            (b"GET / HTTP/1.1\r\nA: \x7f\r\n\r\n", E::Field),
+            (b"GET / HTTP/1.1\r\nA: b\rc\r\n\r\n", E::Field),
+            (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", E::Field),
+            (b"GET / HTTP/1.1\r\nA: b\r\n", E::Field),
+            (b"GET / HTTP/1.1\r\n\r\nmore", E::Field),
+            (b"GET / HTTP/1.1\r\n\rm", E::StartLine),
         ] {
             let text = String::from_utf8_lossy(wire).into_owned();
             assert_eq!(RequestHead::parse(wire).unwrap_err(), error, "{text:?}");
         }
+        let later = RequestHead::parse(b"GET / HTTP/1.2\r\n\r\n").unwrap();
+        assert_eq!(later.version, Version::Http11);
     }
 
     #[test]

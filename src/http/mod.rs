@@ -2,9 +2,11 @@
 //! ours.
 
 pub mod challenge;
+pub mod chunked;
 pub mod fields;
 pub mod forwarding;
 pub mod framing;
 pub mod head;
 pub mod reply;
+pub mod request;
 pub mod target;

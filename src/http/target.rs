@@ -70,12 +70,18 @@ impl Authority {
         // RFC 3986 allows an empty port after the colon; it means the default.
         let port = match port {
             None | Some("") => default_port.ok_or(AuthorityError::NoPort)?,
-            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
-                digits.parse().ok().filter(|port| *port != 0).ok_or(AuthorityError::BadPort)?
+            // No sign, and no zero in front, which makes an octal number for some.
+            Some(digits) if digits.starts_with(|c: char| matches!(c, '1'..='9')) => {
+                digits.parse().map_err(|_| AuthorityError::BadPort)?
             }
             Some(_) => return Err(AuthorityError::BadPort),
         };
         Ok(Self { host, port })
+    }
+
+    /// Whether a Host field may have that value.
+    pub fn is_valid(value: &[u8]) -> bool {
+        std::str::from_utf8(value).is_ok_and(|text| Self::parse(text, Some(80)).is_ok())
     }
 }
 
@@ -137,15 +143,21 @@ impl RequestTarget {
             return Ok(Self::Asterisk);
         }
         let (scheme, rest) = target.split_once("://").ok_or(TargetError::Form)?;
-        if !scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) {
+        let is_scheme = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
+        if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.bytes().all(is_scheme)
+        {
             return Err(TargetError::Form);
         }
         let (rest, _fragment) = rest.split_once('#').unwrap_or((rest, ""));
         let (authority, path) = rest
             .split_at_checked(rest.find(['/', '?']).unwrap_or(rest.len()))
             .unwrap_or((rest, ""));
-        // Userinfo is for the client alone (RFC 9110 section 4.2.4).
-        let host = authority.rsplit_once('@').map_or(authority, |(_userinfo, host)| host);
+        // Userinfo is for the client alone (RFC 9110 section 4.2.4). A second @ or a backslash in
+        // it would leave open where it ends.
+        let (userinfo, host) = authority.split_once('@').unwrap_or(("", authority));
+        if !userinfo.bytes().all(|b| is_host_byte(b) || b"%:".contains(&b)) {
+            return Err(TargetError::Authority(AuthorityError::BadHost));
+        }
         let lower = scheme.to_ascii_lowercase();
         let default_port = match lower.as_str() {
             "https" => 443,
@@ -154,6 +166,7 @@ impl RequestTarget {
         };
         let authority =
             Authority::parse(host, Some(default_port)).map_err(TargetError::Authority)?;
+        let host = host.strip_suffix(':').unwrap_or(host);
         let prefix = format!("{scheme}://{host}");
         Ok(Self::Absolute { scheme: lower, authority, prefix, path: path.to_owned() })
     }
@@ -197,10 +210,10 @@ impl RequestTarget {
     }
 }
 
-/// reg-name of RFC 3986 section 3.2.2, and the bytes of UTF-8 names as browsers never but scripts
-/// sometimes send them.
+/// reg-name of RFC 3986 section 3.2.2, and the bytes of UTF-8 names, which a configuration may hold.
+/// No percent-encoding: who decodes it sees another host than who does not.
 fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte) || byte >= 0x80
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte) || byte >= 0x80
 }
 
 impl fmt::Display for Authority {
@@ -250,6 +263,9 @@ mod tests {
             ("a:0", Err(E::BadPort)),
             ("a:65536", Err(E::BadPort)),
             ("a:+1", Err(E::BadPort)),
+            ("a:1 ", Err(E::BadPort)),
+            ("a:1x", Err(E::BadPort)),
+            ("a:080", Err(E::BadPort)),
             ("a:b:1", Err(E::BadPort)),
             ("::1", Err(E::NoHost)),
             ("[::1", Err(E::BadHost)),
@@ -258,6 +274,10 @@ mod tests {
             ("a/b", Err(E::BadHost)),
             ("a@b", Err(E::BadHost)),
             ("a b", Err(E::BadHost)),
+            ("a\\b", Err(E::BadHost)),
+            ("%61", Err(E::BadHost)),
+            ("[fe80::1%25lo]", Err(E::BadHost)),
+            ("[::1]1", Err(E::BadHost)),
         ] {
             let got = Authority::parse(text, Some(80)).map(|a| a.to_string());
             assert_eq!(got, expected.map(str::to_owned), "{text:?}");
@@ -272,7 +292,15 @@ mod tests {
             ("GET", "http://a/", Ok(Some("a:80"))),
             ("GET", "https://a", Ok(Some("a:443"))),
             ("GET", "ftp://a/x", Ok(Some("a:21"))),
-            ("GET", "http://u:p@a@b:1/@", Ok(Some("b:1"))),
+            ("GET", "http://u:p%40@b:1/@", Ok(Some("b:1"))),
+            ("GET", "http://u@", Err(E::Authority(AuthorityError::NoHost))),
+            ("GET", "http://u:p@a@b:1/@", Err(E::Authority(AuthorityError::BadHost))),
+            ("GET", "http://a\\@b/", Err(E::Authority(AuthorityError::BadHost))),
+            ("GET", "http://a\\b/", Err(E::Authority(AuthorityError::BadHost))),
+            ("GET", "://a/", Err(E::Form)),
+            ("GET", "1http://a/", Err(E::Form)),
+            ("get", "a:443", Err(E::Form)),
+            ("connect", "a:443", Err(E::Form)),
             ("GET", "http://a?x/y://z", Ok(Some("a:80"))),
             ("GET", "/", Ok(None)),
             ("OPTIONS", "*", Ok(None)),

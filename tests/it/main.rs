@@ -47,6 +47,7 @@ mod refusals;
 mod reloading;
 mod schemes;
 mod stopping;
+mod strict_requests;
 mod tidy;
 mod url_log;
 mod vectors;

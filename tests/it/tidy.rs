@@ -130,6 +130,7 @@ fn arrows_between_modules_go_one_way() {
                 "crate::ntlm",
                 "crate::http::target",
                 "crate::http::forwarding::FieldReplacement",
+                "crate::http::head::is_tchar",
             ][..],
         ),
         ("auth", &["crate::http", "crate::ntlm"]),

@@ -112,7 +112,8 @@ impl Client {
         let mut out = format!("{method} {target} HTTP/1.1\r\n");
         if !given("Host") {
             let rest = target.split_once("://").map_or(target, |(_, rest)| rest);
-            let host = rest.split(['/', '?']).next().unwrap_or_default();
+            let authority = rest.split(['/', '?']).next().unwrap_or_default();
+            let host = authority.rsplit('@').next().unwrap_or_default();
             out += &format!("Host: {host}\r\n");
         }
         fields.iter().for_each(|(name, value)| out += &format!("{name}: {value}\r\n"));

@@ -1,0 +1,80 @@
+//! Whether a request has one meaning for everybody on its way, and whom it is for.
+
+use std::fmt::Display;
+
+use super::framing::BodyFraming;
+use super::head::{RequestHead, Version};
+use super::reply::Reply;
+use super::target::{Authority, RequestTarget};
+
+/// Fields that say one thing: of two lines, the next hop may believe the other one.
+const SINGLE: [&str; 4] = ["Host", "Authorization", "Proxy-Authorization", "Max-Forwards"];
+
+const ALLOW: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT";
+
+/// What a client is told whose request breaks the rules.
+pub fn unreadable(status: u16, why: &dyn Display) -> Reply {
+    Reply::new(status, format!("The request cannot be read: {why}."))
+}
+
+/// Where the request is aimed and how its body ends.
+///
+/// # Errors
+/// What its client is told. Nothing behind such a head can be trusted to be a next request.
+pub fn check(head: &RequestHead) -> Result<(RequestTarget, BodyFraming), Reply> {
+    let framing =
+        BodyFraming::of_request(head).map_err(|error| unreadable(error.status(), &error))?;
+    let bodyless = matches!(head.method.as_str(), "CONNECT" | "TRACE");
+    let host = head.fields.first("host");
+    let is_number = |value: &[u8]| !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    let why = if bodyless && !framing.is_empty() {
+        "a CONNECT or TRACE request has no body"
+    } else if SINGLE.iter().any(|name| head.fields.all(name).nth(1).is_some()) {
+        "it has two lines of a field that says one thing, like Host"
+    } else if host.is_none() && head.version == Version::Http11 {
+        "it has no Host"
+    } else if host.is_some_and(|value| !value.is_empty() && !Authority::is_valid(value)) {
+        "its Host is none"
+    } else if head.fields.first("max-forwards").is_some_and(|value| !is_number(value)) {
+        "its Max-Forwards is no number"
+    } else {
+        return match RequestTarget::parse(&head.method, &head.target) {
+            Ok(target) => Ok((target, framing)),
+            Err(error) => Err(unreadable(400, &error)),
+        };
+    };
+    Err(unreadable(400, &why))
+}
+
+/// How many more may forward it, where its method asks for that to be counted (RFC 9110
+/// section 7.6.2); a number beyond all sense is a large one.
+pub fn max_forwards(head: &RequestHead) -> Option<u64> {
+    let counts = matches!(head.method.as_str(), "OPTIONS" | "TRACE");
+    let value = head.fields.first("max-forwards").filter(|_| counts)?;
+    Some(std::str::from_utf8(value).ok()?.parse().unwrap_or(u64::MAX))
+}
+
+/// Whom a checked request is for.
+///
+/// # Errors
+/// The answer, where it is for this program.
+pub fn recipient<'t>(
+    head: &RequestHead,
+    target: &'t RequestTarget,
+) -> Result<&'t Authority, Reply> {
+    let ends_here = max_forwards(head) == Some(0);
+    match target.authority() {
+        Some(authority) if !ends_here => Ok(authority),
+        None if !ends_here && *target != RequestTarget::Asterisk => Err(Reply::new(
+            400,
+            "This is ntlmaps, a proxy. Set it as the HTTP proxy of your program (http_proxy and \
+             https_proxy in the environment); it serves no pages itself.",
+        )),
+        _ => {
+            // What comes back from TRACE, a page's script could read (RFC 9110 section 9.3.8).
+            let status = if head.method == "TRACE" { 405 } else { 200 };
+            Err(Reply::new(status, "This is ntlmaps, a proxy, where your request ended.")
+                .field("Allow", ALLOW))
+        }
+    }
+}
