@@ -36,6 +36,7 @@ mod doors;
 mod early_answers;
 mod expectations;
 mod forwarding;
+mod fuzz_replay;
 mod guard;
 mod import_cntlm;
 mod logins;
