@@ -69,9 +69,12 @@ pub(super) fn warn_of_key(section: &str, name: &str, origin: Origin, report: &mu
 /// The name that takes the fewest changes to get to; `None` when that is another word altogether.
 fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_uppercase().replace('-', "_");
+    let length = word.chars().count();
+    // Twice as long is another word altogether, and a very long one would take its time.
+    let names = names.filter(|name| length <= 2 * name.len());
     let (name, changes) =
         names.map(|name| (name, distance(&word, name))).min_by_key(|(_, n)| *n)?;
-    (changes <= name.len().max(word.len()) / 2).then_some(name)
+    (changes <= name.len().max(length) / 2).then_some(name)
 }
 
 /// How many characters have to be inserted, removed or replaced (Levenshtein).
@@ -100,6 +103,21 @@ mod tests {
         warn_of_key("NTLM_AUTH", "complex_password_input", Origin::Line(1), &mut report);
         let (notices, _) = report.finish();
         assert_eq!(notices.iter().map(|n| n.severity).collect::<Vec<_>>(), [Severity::Note]);
+    }
+
+    #[test]
+    fn another_word_altogether_is_not_meant() {
+        let names = || ["DEBUG", "GENERAL"].into_iter();
+        for (word, expected) in [
+            ("general_", Some("GENERAL")),
+            ("DE-BUGS", Some("DEBUG")),
+            ("DXXXX", None),
+            ("\u{c4}\u{d6}\u{dc}\u{c4}\u{d6}", None),
+            (&"x".repeat(1_000_000), None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(word, names()), expected, "{:.20}", word);
+        }
     }
 
     #[test]
