@@ -178,18 +178,17 @@ impl Page {
                     number += 1;
                 }
                 number += 1;
+                let colon = if line.value.is_empty() { ":" } else { ": " };
+                let written = Zeroizing::new(format!("{}{colon}{}", line.key, line.value.as_str()));
                 if line.active {
                     places.push((number, index));
+                    text.push_str(&written);
                 } else {
+                    // A control character in a comment would be a line of its own to some editors.
                     text.push('#');
+                    text.push_str(&Zeroizing::new(printable(&written)));
                 }
-                // A control character in a comment would be a line of its own to some editors.
-                let value = match line.active {
-                    true => line.value.clone(),
-                    false => Zeroizing::new(printable(&line.value)),
-                };
-                let colon = if value.is_empty() { ":" } else { ": " };
-                text.push_str(&format!("{}{colon}{}\n", line.key, value.as_str()));
+                text.push('\n');
             }
         }
         (text, places)
