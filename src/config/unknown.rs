@@ -79,18 +79,15 @@ fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a s
 
 /// How many characters have to be inserted, removed or replaced (Levenshtein).
 fn distance(from: &str, to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
-    for (a, done) in from.chars().zip(1..) {
-        let mut left = done;
-        let mut next = vec![left];
-        for (b, above) in to.chars().zip(row.windows(2)) {
-            let [replace, remove] = above else { continue };
-            left = (replace + usize::from(a != b)).min(remove + 1).min(left + 1);
-            next.push(left);
+    let mut row: Vec<usize> = (1..=to.chars().count()).collect();
+    for (a, done) in from.chars().zip(0..) {
+        let (mut left, mut diagonal) = (done + 1, done);
+        for (b, slot) in to.chars().zip(&mut row) {
+            left = (diagonal + usize::from(a != b)).min(*slot + 1).min(left + 1);
+            diagonal = std::mem::replace(slot, left);
         }
-        row = next;
     }
-    row.last().copied().unwrap_or_default()
+    row.last().copied().unwrap_or(from.chars().count())
 }
 
 #[cfg(test)]
