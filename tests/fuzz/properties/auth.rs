@@ -84,7 +84,8 @@ pub fn challenge_list(data: &[u8]) {
 }
 
 fn is_field_value(text: &str) -> bool {
-    !text.is_empty() && text.trim() == text && !text.contains(|c: char| c.is_ascii_control())
+    let control = |c: char| c.is_ascii_control() && c != '\t';
+    !text.is_empty() && text.trim() == text && !text.contains(control)
 }
 
 /// Lets a server demand a login in these rounds, and the last one for ever: the answers are field

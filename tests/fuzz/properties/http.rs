@@ -7,12 +7,7 @@ use ntlmaps::http::framing::{BodyFraming, BodyScanner};
 use ntlmaps::http::head::{FieldLines, RequestHead, ResponseHead, Version, find_end};
 use ntlmaps::http::target::{Authority, RequestTarget, printable, without_userinfo};
 
-use super::{is_one_line, is_token};
-
-/// Places to cut a text: all of a short one, some of a long one.
-fn cuts(length: usize) -> impl Iterator<Item = usize> {
-    (0..=length).step_by(length / 128 + 1)
-}
+use super::{cuts, is_one_line, is_token};
 
 /// The head at the beginning of `data`. Where reading it was interrupted makes no difference.
 fn head_of(data: &[u8]) -> Option<&[u8]> {

@@ -6,17 +6,19 @@ mod auth;
 mod config;
 mod http;
 mod ntlm;
+mod socks;
 
 pub use self::auth::{auth, challenge_list};
 pub use self::config::{cntlm, config};
 pub use self::http::{body_framing, request_head, request_target, response_head};
 pub use self::ntlm::ntlm_challenge;
+pub use self::socks::socks;
 
 /// Panics where the input breaks it.
 pub type Property = fn(&[u8]);
 
 /// Every property under the name of its target and its corpus.
-pub const ALL: [(&str, Property); 9] = [
+pub const ALL: [(&str, Property); 10] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_target", request_target),
@@ -24,6 +26,7 @@ pub const ALL: [(&str, Property); 9] = [
     ("challenge_list", challenge_list),
     ("auth", auth),
     ("ntlm_challenge", ntlm_challenge),
+    ("socks", socks),
     ("config", config),
     ("cntlm", cntlm),
 ];
@@ -37,4 +40,9 @@ fn is_token(text: &[u8]) -> bool {
 /// No byte that could end a line or a string.
 fn is_one_line(value: &[u8]) -> bool {
     !value.iter().any(|byte| b"\r\n\0".contains(byte))
+}
+
+/// Places to cut a text: all of a short one, some of a long one.
+fn cuts(length: usize) -> impl Iterator<Item = usize> {
+    (0..=length).step_by(length / 128 + 1)
 }
