@@ -19,10 +19,15 @@ fn has_canary(data: &[u8]) -> bool {
     has(SECRET) || has(UNKNOWN)
 }
 
-/// The file with a canary in each value. `canary` chooses it by the word a line begins with;
-/// `separators` stand between that and the value.
-fn marked(data: &[u8], separators: &[u8], canary: impl Fn(&str) -> &'static str) -> Vec<u8> {
-    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-".contains(byte);
+/// The file with a canary in each value. `canary` chooses it by the word a line begins with, of
+/// letters, digits and `joints`; `separators` stand between that and the value.
+fn marked(
+    data: &[u8],
+    joints: &[u8],
+    separators: &[u8],
+    canary: impl Fn(&str) -> &'static str,
+) -> Vec<u8> {
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || joints.contains(byte);
     let lines = data.split(|byte| *byte == b'\n').map(|line| {
         let begin = line.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
         let word = line[begin..].iter().take_while(|byte| is_word(byte)).count();
@@ -100,7 +105,7 @@ pub fn config(data: &[u8]) {
     };
     let words = ["--port", "1", "--domain", "D", "--username", "E\\u", "--password", SECRET];
     let args = Args::parse(&words).expect("a command line");
-    let marked = marked(data, b" \t:=", canary);
+    let marked = marked(data, b"_-", b" \t:=", canary);
     load(data, &Args::default());
     load(&marked, &Args::default());
     load(&marked, &args);
@@ -140,7 +145,7 @@ pub fn cntlm(data: &[u8]) {
     let has =
         |word: &str| data.to_ascii_lowercase().windows(word.len()).any(|w| w == word.as_bytes());
     let opens = has("listen") || has("gateway");
-    for data in [data, &marked(data, b" \t\"", canary)] {
+    for data in [data, &marked(data, b"", b" \t\"", canary)] {
         for form in [None, Some(HashForm::Plain), Some(HashForm::Inverted)] {
             let made = import("c", data, form);
             check_notices(&made.notices, data);
