@@ -68,13 +68,20 @@ fn end_to_end(fields: &FieldLines, came: &FieldLines, ours: &[&str]) -> Fields {
     kept
 }
 
-fn request_wire(head: &RequestHead) -> (Vec<u8>, RequestHead) {
+/// All that a head says: the order of lines of different names says nothing.
+fn meaning(head: &RequestHead) -> (&str, &str, Fields) {
+    let mut fields = all(&head.fields);
+    fields.sort_by(|one, other| one.0.cmp(&other.0));
+    (&head.method, &head.target, fields)
+}
+
+fn request_wire(head: &RequestHead) -> RequestHead {
     let mut wire = Vec::new();
     head.encode(&mut wire);
     check_wire(&wire);
     let again = RequestHead::parse(&wire).expect("what is sent can be read");
     check_fields(&again.fields);
-    (wire, again)
+    again
 }
 
 /// What is sent on says the same as what came, to everybody, and says it once.
@@ -100,7 +107,7 @@ pub fn request_head(data: &[u8]) {
             head
         };
         let sent = prepare(&head, &target);
-        let (wire, again) = request_wire(&sent);
+        let again = request_wire(&sent);
         assert_eq!(again.method, head.method);
         assert_eq!(again.version, Version::Http11);
         assert_eq!(BodyFraming::of_request(&again), Ok(framing));
@@ -132,13 +139,16 @@ pub fn request_head(data: &[u8]) {
             }
             _ => {
                 assert_eq!(aimed.authority(), target.authority());
-                let (twice, _) = request_wire(&prepare(&again, &aimed));
+                let twice = request_wire(&prepare(&again, &aimed));
                 let counted = counts && again.fields.contains("max-forwards");
-                assert!(counted || twice == wire, "a second proxy would send something else");
+                assert!(
+                    counted || meaning(&twice) == meaning(&again),
+                    "a second proxy would send something else"
+                );
             }
         }
         for asks in [false, true] {
-            let (_, bodyless) = request_wire(&without_body(&sent, framing, asks));
+            let bodyless = request_wire(&without_body(&sent, framing, asks));
             assert!(BodyFraming::of_request(&bodyless).is_ok_and(BodyFraming::is_empty));
             assert!(!bodyless.fields.contains("expect"));
             assert_eq!(bodyless.method, if asks { "OPTIONS" } else { &head.method });
