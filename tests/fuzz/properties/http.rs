@@ -175,9 +175,12 @@ pub fn response_head(data: &[u8]) {
     let mut tunnel = head.clone();
     prepare_tunnel(&mut tunnel);
     let tunnel = response_wire(&tunnel);
-    for name in ["connection", "content-length", "transfer-encoding"] {
+    for name in ["content-length", "transfer-encoding"] {
         assert!(!tunnel.fields.contains(name), "{name}");
     }
+    // Behind a 101 there is a tunnel too, to what it switches to.
+    let mut options = tunnel.fields.all("connection");
+    assert!(options.all(|value| tunnel.status == 101 && value == b"Upgrade"));
     let ours = ["connection", "content-length", "transfer-encoding", "trailer"];
     for (method, client, stays) in [
         ("GET", Version::Http11, true),
