@@ -20,6 +20,8 @@ pub struct Conn {
     start: usize,
     /// The read timeout the socket has now.
     timeout: Option<Duration>,
+    /// The peer answered before it was asked: what comes next may answer anything.
+    spoiled: bool,
 }
 
 /// Why no head came.
@@ -49,7 +51,8 @@ impl Conn {
     pub fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         sys::set_keepalive(&stream)?;
-        Ok(Self { stream: Arc::new(stream), buffer: Vec::new(), start: 0, timeout: None })
+        let stream = Arc::new(stream);
+        Ok(Self { stream, buffer: Vec::new(), start: 0, timeout: None, spoiled: false })
     }
 
     /// The socket, to wait for it or to shut it down.
@@ -92,7 +95,12 @@ impl Conn {
 
     /// Whether an idle connection is as it should be: open and silent.
     pub fn is_quiet(&self) -> bool {
-        self.buffered().is_empty() && sys::is_quiet(&self.stream)
+        !self.spoiled && self.buffered().is_empty() && sys::is_quiet(&self.stream)
+    }
+
+    /// A request is about to go out. A connection that is not quiet now never is again.
+    pub fn note_request(&mut self) {
+        self.spoiled = !self.is_quiet();
     }
 
     /// Reads once, behind what is buffered; 0 at the end. Waits no longer than `timeout`, or
@@ -122,6 +130,17 @@ impl Conn {
         read
     }
 
+    /// The same within `limit` from `started` on, however often bytes come.
+    ///
+    /// # Errors
+    /// As [`Conn::fill`].
+    pub fn fill_within(&mut self, started: Instant, limit: Duration) -> io::Result<usize> {
+        match limit.saturating_sub(started.elapsed()) {
+            Duration::ZERO => Err(io::ErrorKind::WouldBlock.into()),
+            left => self.fill(Some(left)),
+        }
+    }
+
     /// Reads until a head is complete and returns its bytes. A few blank lines before it are skipped
     /// (RFC 9112 section 2.2). The first byte may take as long as `first`, the whole no longer
     /// than `whole` from then on.
@@ -131,7 +150,7 @@ impl Conn {
     pub fn read_head(&mut self, first: Duration, whole: Duration) -> Result<Vec<u8>, ReadError> {
         const MAX_BLANK: usize = 4;
         let mut seen = 0;
-        let mut deadline = None;
+        let mut started = None;
         let mut skipped = 0..MAX_BLANK;
         loop {
             while self.buffered().starts_with(b"\r\n") && skipped.next().is_some() {
@@ -152,17 +171,12 @@ impl Conn {
                 return Err(ReadError::Head(HeadError::too_large(ahead)));
             }
             let began = seen > 0;
-            let timeout = if began {
-                let until = *deadline.get_or_insert_with(|| Instant::now().checked_add(whole));
-                let left = until.map_or(whole, |at| at.saturating_duration_since(Instant::now()));
-                if left.is_zero() {
-                    return Err(ReadError::TimedOut { began });
-                }
-                left
+            let read = if began {
+                self.fill_within(*started.get_or_insert_with(Instant::now), whole)
             } else {
-                first
+                self.fill(Some(first))
             };
-            match self.fill(Some(timeout)) {
+            match read {
                 Ok(0) => return Err(ReadError::Closed { began }),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -199,5 +213,61 @@ impl Conn {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::sys::{Wait, poll};
+
+    const SOON: Duration = Duration::from_millis(20);
+    const LATE: Duration = Duration::from_secs(15);
+
+    fn pair() -> (Conn, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (Conn::new(stream).unwrap(), listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn a_head_that_begins_and_does_not_end_is_not_waited_for() {
+        for (sent, began) in [(&b"GET / HT"[..], true), (b"", false)] {
+            let (mut conn, mut peer) = pair();
+            peer.write_all(sent).unwrap();
+            let (first, whole) = if began { (LATE, SOON) } else { (SOON, LATE) };
+            match conn.read_head(first, whole) {
+                Err(ReadError::TimedOut { began: found }) => assert_eq!(found, began),
+                other => panic!("{sent:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_drip_do_not_stretch_the_time() {
+        let (mut conn, mut peer) = pair();
+        let started = Instant::now();
+        while started.elapsed() < SOON {
+            peer.write_all(b"x").unwrap();
+            drop(conn.fill_within(started, SOON));
+        }
+        peer.write_all(b"x").unwrap();
+        let error = conn.fill_within(started, SOON).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn who_answers_before_it_is_asked_is_not_asked_again() {
+        let (mut conn, mut peer) = pair();
+        conn.note_request();
+        assert!(conn.is_quiet());
+        peer.write_all(b"early").unwrap();
+        assert!(poll(&mut [Wait::readable(conn.stream())], Some(LATE)).unwrap());
+        conn.note_request();
+        assert_eq!(conn.fill(Some(LATE)).unwrap(), 5);
+        conn.consume(5);
+        assert!(!conn.is_quiet());
     }
 }

@@ -344,7 +344,7 @@ impl Run<'_> {
                 }
             }
         }
-        let failure = Failure::BadResponse(hop.name.clone(), "the login never ends".to_owned());
+        let failure = Failure::bad_response(&hop.name, &"the login never ends");
         Err(Broken { failure, step })
     }
 
@@ -423,7 +423,7 @@ impl Hop {
         // Perhaps it answered before it closed: reading tells.
         drop(conn.write_all(&wire));
         loop {
-            let response = response::read_head(conn, &self.name, patience)?;
+            let response = response::read_head(conn, &self.name, patience, &self.head.fields)?;
             if !response.is_interim() {
                 return Ok((response, started.elapsed()));
             }

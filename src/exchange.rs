@@ -12,7 +12,7 @@ use crate::gateway::Gateway;
 use crate::guard::Attempt;
 use crate::http::forwarding;
 use crate::http::framing::BodyFraming;
-use crate::http::head::{RequestHead, ResponseHead};
+use crate::http::head::{FieldLines, RequestHead, ResponseHead, Version};
 use crate::http::target::{self, Authority};
 use crate::ntlm::crypto;
 use crate::parents::{ORIGIN_CONNECT_TIMEOUT, Parent, dial};
@@ -22,6 +22,9 @@ use crate::response;
 
 /// How long the answer to a complete request may take. A parent gives up on its origin earlier.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How many interim responses may come before the final one: a 102 every 20 s for half an hour.
+const MAX_INTERIM: u8 = 100;
 
 /// Who answers a request.
 #[derive(Clone, Copy)]
@@ -380,12 +383,14 @@ impl<'a> Exchange<'a> {
             }
             head.encode(&mut wire);
         }
-        // A leg without the body is a request whose body is empty.
-        let mut nothing = RequestBody::none();
-        let body = if leg.with_body { body } else { &mut nothing };
+        // A leg without the body is a request whose body is empty, and for no other protocol.
+        let (mut nothing, no_fields) = (RequestBody::none(), FieldLines::default());
+        let (body, fields) =
+            if leg.with_body { (body, &self.head.fields) } else { (&mut nothing, &no_fields) };
         body.send(conn, wire)?;
+        let mut interim = 0_u8;
         loop {
-            let response = response::read_head(conn, &self.name, self.patience(leg))?;
+            let response = response::read_head(conn, &self.name, self.patience(leg), fields)?;
             if !response.is_interim() {
                 if let NextHop::Parent(parent) = self.hop {
                     parent.note_answer(response.status == 407);
@@ -399,6 +404,11 @@ impl<'a> Exchange<'a> {
                     if leg.field.is_some() || !leg.with_body { " (login)" } else { "" }
                 );
                 return Ok(response);
+            }
+            interim = interim.saturating_add(1);
+            if interim > MAX_INTERIM {
+                let what = "it sends interim responses without end";
+                return Err(Failure::bad_response(&self.name, &what));
             }
             body.relay_interim(response)?;
             body.resume(conn)?;
@@ -434,15 +444,23 @@ impl<'a> Exchange<'a> {
         authenticated: bool,
     ) -> Result<Answer, Failure> {
         let framing = BodyFraming::of_response(&self.head.method, &head)
-            .map_err(|error| Failure::BadResponse(self.name.clone(), error.to_string()))?;
+            .map_err(|error| Failure::bad_response(&self.name, &error))?;
+        if head.status == 101 && !body.is_sent() {
+            let what = "it switches protocols in the middle of a body";
+            return Err(Failure::bad_response(&self.name, &what));
+        }
         let reusable = authenticated
             && framing != BodyFraming::UntilClose
             && self.persists(&head)
             // A next hop that answers early, or refuses a long body, may never read the rest of it.
             && body.is_sent()
             && !(head.status >= 400 && body.is_long())
-            // Two framings in one response: whoever reads the other one sees another end.
-            && !(framing == BodyFraming::Chunked && head.fields.contains("content-length"));
+            // A server that was asked for another protocol may go on in it.
+            && !self.head.fields.contains("upgrade")
+            // Chunks and a length, or chunks from HTTP/1.0: whoever does not see the chunks sees
+            // another end (RFC 9112 section 6.1).
+            && !(framing == BodyFraming::Chunked
+                && (head.version == Version::Http10 || head.fields.contains("content-length")));
         let upstream = Upstream { conn, key: self.key.clone(), reusable, hop: self.name.clone() };
         Ok(Answer { head, framing, upstream })
     }

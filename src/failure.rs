@@ -71,6 +71,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// `hop` sent what cannot be passed on.
+    pub fn bad_response(hop: &HopName, what: &dyn fmt::Display) -> Self {
+        Self::BadResponse(hop.clone(), what.to_string())
+    }
+
     /// What the client is told; `None` when there is nobody to tell. `own_account`: the client
     /// brought the credentials itself, by Basic, and may be asked for better ones.
     pub fn reply(&self, own_account: bool) -> Option<Reply> {

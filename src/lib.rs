@@ -64,8 +64,9 @@
 //! # Which HTTP
 //!
 //! HTTP/1.0 and 1.1 from clients and next hops; onward always HTTP/1.1. Bodies by length, chunked,
-//! and (responses) until close, streamed as they come. Interim responses reach HTTP/1.1 clients.
-//! Not supported: Upgrade, HTTP/2, TLS of our own.
+//! and (responses) until close, streamed as they come. Interim responses reach HTTP/1.1 clients; a
+//! 101 that was asked for becomes a tunnel. Not supported: HTTP/2 and an Upgrade to it, transfer
+//! codings but chunked, TLS of our own.
 //!
 //! A request is taken to the letter. One that two recipients might read in two ways gets a 400,
 //! unless another status is named here, and a closed connection:
@@ -88,6 +89,14 @@
 //! - Max-Forwards: counted down in OPTIONS and TRACE, which are answered here at 0.
 //! - Connection: what it names is removed, unless it is for everybody, like Cookie.
 //! - Pipelining: one at a time, in order.
+//!
+//! A response that two recipients could read in two ways is a 502, or is cut off where it had
+//! begun: lengths that differ, chunked in a Transfer-Encoding with anything else, control
+//! characters in a head, a status outside 100..599, more than 64 KiB of head or 100 interim
+//! responses. Two liberties have one reading and are taken, though their connection serves no other
+//! request: chunks beside a Content-Length, which goes, and chunks from HTTP/1.0. Folded and
+//! blank-padded field lines are mended. Neither is a connection used again that had more to say
+//! than was asked.
 //!
 //! # Where to start
 //!

@@ -57,8 +57,8 @@ pub fn response(
             Ok(count) => upstream.conn.consume(count),
             Err(error) => {
                 log::warn!("the {} sent a response that is cut: {error}", upstream.hop);
-                let failure = Failure::BadResponse(upstream.hop, error.to_string());
-                return if begun { cut } else { Relayed::Unfit(failure) };
+                let failure = || Relayed::Unfit(Failure::bad_response(&upstream.hop, &error));
+                return if begun { cut } else { failure() };
             }
         }
         if scanner.is_done() {

@@ -2,7 +2,7 @@
 //! kept for as long as it may have to be sent a second time.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::conn::Conn;
 use crate::failure::Failure;
@@ -20,9 +20,9 @@ const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 /// See [`RequestBody::is_long`].
 const LONG: u64 = 32 * 1024;
 
-/// A body nobody wants is read away up to this many bytes, and for so long at a time.
+/// A body nobody wants is read away up to this many bytes, and for so long.
 const MAX_DISCARD: u64 = 64 * 1024;
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A body, and the client it comes from.
 pub struct RequestBody<'c> {
@@ -136,6 +136,7 @@ impl<'c> RequestBody<'c> {
     /// # Errors
     /// What the client is to blame for.
     pub fn send(&mut self, to: &mut Conn, head: Vec<u8>) -> Result<(), Failure> {
+        to.note_request();
         self.pending = head;
         self.sent = 0;
         self.resume(to)
@@ -242,10 +243,13 @@ impl<'c> RequestBody<'c> {
         if !matches!(self.framing, BodyFraming::None | BodyFraming::Length(0..=MAX_DISCARD)) {
             return false;
         }
+        let started = Instant::now();
         while !self.scanner.is_done() {
             let Ok(count) = self.scanner.scan(client.buffered()) else { return false };
             client.consume(count);
-            if !self.scanner.is_done() && !matches!(client.fill(Some(DISCARD_TIMEOUT)), Ok(1..)) {
+            if !self.scanner.is_done()
+                && !matches!(client.fill_within(started, DISCARD_TIMEOUT), Ok(1..))
+            {
                 return false;
             }
         }
@@ -263,7 +267,7 @@ impl<'c> RequestBody<'c> {
             return Ok(());
         }
         self.awaits &= head.status != 100;
-        forwarding::remove_hop_by_hop(&mut head.fields);
+        forwarding::prepare_bodyless(&mut head);
         let mut wire = Vec::new();
         head.encode(&mut wire);
         client.write_all(&wire).map_err(|_| Failure::ClientGone)

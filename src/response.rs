@@ -1,18 +1,22 @@
 //! Responses of a next hop as they come in: the head, and the rest of one that nobody wants.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::conn::{Conn, ReadError};
 use crate::failure::{Failure, HopName};
+use crate::http::forwarding;
 use crate::http::framing::{BodyFraming, BodyScanner};
-use crate::http::head::ResponseHead;
+use crate::http::head::{FieldLines, ResponseHead};
 
 /// How long a head may take from its first byte to its last.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Up to so many bytes of a response that nobody wants are read to keep its connection.
+/// Up to so many bytes of a response that nobody wants are read to keep its connection, and for so
+/// long.
 const MAX_DRAIN: usize = 256 * 1024;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads the head of a response, interim or final, which may take `patience` to begin.
+/// Reads the head of a response, interim or final, which may take `patience` to begin. `request`:
+/// what the fields said that it answers.
 ///
 /// # Errors
 /// [`Failure`], when none came that can be passed on.
@@ -20,6 +24,7 @@ pub fn read_head(
     conn: &mut Conn,
     hop: &HopName,
     patience: Duration,
+    request: &FieldLines,
 ) -> Result<ResponseHead, Failure> {
     let name = || hop.clone();
     let head = conn.read_head(patience, HEAD_TIMEOUT).map_err(|error| match error {
@@ -27,18 +32,15 @@ pub fn read_head(
         ReadError::Broken(error) => Failure::Closed(name(), format!(" ({error})")),
         ReadError::TimedOut { began: false } => Failure::Silent(name(), patience),
         ReadError::Closed { .. } | ReadError::TimedOut { .. } => {
-            Failure::BadResponse(name(), "it ends in its head".to_owned())
+            Failure::bad_response(hop, &"it ends in its head")
         }
-        ReadError::Head(error) => Failure::BadResponse(name(), error.to_string()),
+        ReadError::Head(error) => Failure::bad_response(hop, &error),
     })?;
-    match ResponseHead::parse(&head) {
-        // We never ask for another protocol.
-        Ok(head) if head.status == 101 => {
-            Err(Failure::BadResponse(name(), "it switches protocols unasked".to_owned()))
-        }
-        Ok(head) => Ok(head),
-        Err(error) => Err(Failure::BadResponse(name(), error.to_string())),
+    let head = ResponseHead::parse(&head).map_err(|error| Failure::bad_response(hop, &error))?;
+    if head.status == 101 && !forwarding::is_wanted_upgrade(&head, request) {
+        return Err(Failure::bad_response(hop, &"it switches protocols unasked"));
     }
+    Ok(head)
 }
 
 /// Reads the rest of the response to a request with `method`, to use its connection again. `None`
@@ -49,15 +51,16 @@ pub fn drain(mut conn: Conn, method: &str, response: &ResponseHead) -> Option<Co
         return None;
     }
     let mut scanner = BodyScanner::new(framing);
-    let mut drained = 0_usize;
+    let (started, mut drained) = (Instant::now(), 0_usize);
     loop {
         let count = scanner.scan(conn.buffered()).ok()?;
         conn.consume(count);
         drained = drained.saturating_add(count);
         if scanner.is_done() {
-            return Some(conn);
+            // Bytes behind it would pass for the answer to the next request.
+            return conn.is_quiet().then_some(conn);
         }
-        if drained > MAX_DRAIN || !matches!(conn.fill(Some(HEAD_TIMEOUT)), Ok(1..)) {
+        if drained > MAX_DRAIN || !matches!(conn.fill_within(started, DRAIN_TIMEOUT), Ok(1..)) {
             return None;
         }
     }

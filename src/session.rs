@@ -381,9 +381,10 @@ fn send(
         Some(origin) => exchange::to_origin(gateway, origin, request, body)?,
         None => exchange::through_parent(gateway, request, body)?,
     };
-    if connect && matches!(answer.head.status, 200..=299) {
+    // A 101 passed only if the client asked for it.
+    if answer.head.status == 101 || connect && matches!(answer.head.status, 200..=299) {
         let mut response = answer.head;
-        forwarding::prepare_tunnel(&mut response);
+        forwarding::prepare_bodyless(&mut response);
         return Ok(Outcome::Tunnel(response, answer.upstream.conn));
     }
     Ok(Outcome::Response(Box::new(answer)))

@@ -1,7 +1,7 @@
 //! What changes in a head on its way through a proxy (RFC 9110 section 7.6, RFC 9112 sections 3.2
 //! and 9.3).
 
-use super::framing::BodyFraming;
+use super::framing::{self, BodyFraming};
 use super::head::{FieldLines, RequestHead, ResponseHead, Version};
 use super::request::max_forwards;
 use super::target::RequestTarget;
@@ -50,14 +50,25 @@ fn is_end_to_end(name: &[u8]) -> bool {
 
 /// Removes hop-by-hop fields, those that Connection names included.
 pub fn remove_hop_by_hop(fields: &mut FieldLines) {
-    let named: Vec<Vec<u8>> = fields
-        .members("connection")
-        .filter(|name| !is_end_to_end(name))
-        .map(<[u8]>::to_vec)
-        .collect();
+    let named = fields.all("connection").collect::<Vec<_>>().join(&b',');
     fields.remove_where(|name| {
-        is_among(name, &HOP_BY_HOP) || named.iter().any(|n| n.eq_ignore_ascii_case(name))
+        let mut options = named.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+        is_among(name, &HOP_BY_HOP)
+            || options.any(|n| n.eq_ignore_ascii_case(name)) && !is_end_to_end(name)
     });
+}
+
+/// The protocols that a request offers to switch to (RFC 9110 section 7.8). Not behind a body,
+/// which would still be under way; and never HTTP/2: what a server then hears is other requests
+/// than those that pass here (RFC 9113 section 3.1 does away with it as well).
+fn wanted_upgrade(head: &RequestHead, framing: BodyFraming) -> Option<Vec<u8>> {
+    let fields = &head.fields;
+    let asks = head.version == Version::Http11
+        && head.method != "CONNECT"
+        && framing.is_empty()
+        && fields.has_member("connection", "upgrade")
+        && !fields.has_member("upgrade", "h2c");
+    fields.first("upgrade").filter(|value| asks && !value.is_empty()).map(<[u8]>::to_vec)
 }
 
 /// A field line that every request shall have, or (without a value) shall not.
@@ -78,7 +89,9 @@ pub fn prepare_request(
     framing: BodyFraming,
     replacements: &[FieldReplacement],
 ) {
+    let upgrade = wanted_upgrade(head, framing);
     remove_hop_by_hop(&mut head.fields);
+    push_upgrade(&mut head.fields, upgrade);
     if let Some(left) = max_forwards(head) {
         head.fields.set("Max-Forwards", left.saturating_sub(1).to_string().as_bytes());
     }
@@ -114,6 +127,9 @@ pub fn prepare_request(
 pub fn without_body(head: &RequestHead, framing: BodyFraming, asks: bool) -> RequestHead {
     let mut head = head.clone();
     head.fields.remove("Expect");
+    // Of Connection, nothing else is left here.
+    head.fields.remove("Connection");
+    head.fields.remove("Upgrade");
     if framing != BodyFraming::None {
         head.fields.remove("Transfer-Encoding");
         head.fields.remove("Trailer");
@@ -160,15 +176,18 @@ pub fn prepare_response(
     remove_hop_by_hop(&mut head.fields);
     let decode = framing == BodyFraming::Chunked && client == Version::Http10;
     let delimited = !decode && framing != BodyFraming::UntilClose;
-    match framing {
-        BodyFraming::Length(length) => {
-            head.fields.set("Content-Length", length.to_string().as_bytes());
+    if head.status == 204 {
+        remove_framing(&mut head.fields);
+    } else if head.fields.contains("transfer-encoding") {
+        // It overrides Content-Length; passing on both would invite another reading.
+        head.fields.remove("Content-Length");
+        if framing == BodyFraming::Chunked {
+            head.fields.set("Transfer-Encoding", b"chunked");
         }
-        // Transfer-Encoding overrides Content-Length; passing on both would invite another reading.
-        BodyFraming::Chunked | BodyFraming::UntilClose => head.fields.remove("Content-Length"),
-        BodyFraming::None => {}
+    } else if let Ok(Some(length)) = framing::content_length(&head.fields) {
+        head.fields.set("Content-Length", length.to_string().as_bytes());
     }
-    if decode {
+    if client == Version::Http10 && framing != BodyFraming::UntilClose {
         head.fields.remove("Transfer-Encoding");
         head.fields.remove("Trailer");
     }
@@ -181,12 +200,32 @@ pub fn prepare_response(
     ResponsePlan { persists, decode }
 }
 
-/// Makes the 2xx to a CONNECT ready: what follows it is a tunnel, so nothing may speak of a body or
-/// of closing (RFC 9110 section 9.3.6; Jetty's client obeys a `Connection: close` here).
-pub fn prepare_tunnel(head: &mut ResponseHead) {
+fn remove_framing(fields: &mut FieldLines) {
+    fields.remove("Content-Length");
+    fields.remove("Transfer-Encoding");
+}
+
+/// Makes ready what no body can follow: an interim response; and the 2xx to a CONNECT or the 101,
+/// behind which a tunnel begins, so that nothing may speak of closing either (RFC 9110 section
+/// 9.3.6; Jetty's client obeys a `Connection: close` here).
+pub fn prepare_bodyless(head: &mut ResponseHead) {
+    let upgrade = head.fields.first("upgrade").filter(|_| head.status == 101).map(<[u8]>::to_vec);
     remove_hop_by_hop(&mut head.fields);
-    head.fields.remove("Content-Length");
-    head.fields.remove("Transfer-Encoding");
+    remove_framing(&mut head.fields);
+    push_upgrade(&mut head.fields, upgrade);
+}
+
+fn push_upgrade(fields: &mut FieldLines, protocols: Option<Vec<u8>>) {
+    if let Some(protocols) = protocols {
+        fields.push("Connection", b"Upgrade");
+        fields.push("Upgrade", &protocols);
+    }
+}
+
+/// Whether a 101 switches to what `request` asked for (RFC 9110 section 7.8).
+pub fn is_wanted_upgrade(head: &ResponseHead, request: &FieldLines) -> bool {
+    let protocol = head.fields.first("upgrade").map(std::str::from_utf8);
+    matches!(protocol, Some(Ok(protocol)) if request.has_member("upgrade", protocol))
 }
 
 #[cfg(test)]

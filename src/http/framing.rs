@@ -80,16 +80,27 @@ impl BodyFraming {
     /// The framing of the response to a request with `method` (RFC 9112 section 6.3).
     ///
     /// # Errors
-    /// A Content-Length that is no single number.
+    /// A Content-Length that is no single number; a Transfer-Encoding in which some would see
+    /// chunked and some would not.
     pub fn of_response(method: &str, head: &ResponseHead) -> Result<Self, FramingError> {
         let tunnel = method == "CONNECT" && matches!(head.status, 200..=299);
-        if method == "HEAD" || tunnel || matches!(head.status, 100..=199 | 204 | 304) {
+        if tunnel || matches!(head.status, 100..=199 | 204) {
             return Ok(Self::None);
         }
-        if head.fields.contains("transfer-encoding") {
-            return Ok(if is_chunked(&head.fields) { Self::Chunked } else { Self::UntilClose });
-        }
-        Ok(content_length(&head.fields)?.map_or(Self::UntilClose, Self::Length))
+        let mut codings = head.fields.all("transfer-encoding");
+        let framing = match (codings.next().map(<[u8]>::to_ascii_lowercase), codings.next()) {
+            (None, _) => content_length(&head.fields)?.map_or(Self::UntilClose, Self::Length),
+            (Some(coding), None) if coding == b"chunked" => Self::Chunked,
+            // Nobody asked for another coding, but without chunks there is only one reading.
+            (Some(coding), None)
+                if !coding.is_empty() && !coding.windows(7).any(|word| word == b"chunked") =>
+            {
+                Self::UntilClose
+            }
+            _ => return Err(FramingError::TransferEncoding),
+        };
+        let bodyless = method == "HEAD" || head.status == 304;
+        Ok(if bodyless { Self::None } else { framing })
     }
 
     /// Whether nothing follows the head.
@@ -103,7 +114,10 @@ const MAX_LENGTH: u64 = u64::MAX >> 1;
 
 /// The one value of all Content-Length lines; repeated equal values count as one
 /// (RFC 9110 section 8.6).
-fn content_length(fields: &FieldLines) -> Result<Option<u64>, FramingError> {
+///
+/// # Errors
+/// [`FramingError::ContentLength`].
+pub fn content_length(fields: &FieldLines) -> Result<Option<u64>, FramingError> {
     let mut found = None;
     for value in fields.all("content-length").flat_map(|line| line.split(|b| *b == b',')) {
         let digits = value.trim_ascii();

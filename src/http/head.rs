@@ -255,9 +255,14 @@ impl ResponseHead {
             httparse::Status::Complete(_) => {}
             httparse::Status::Partial => return Err(HeadError::StartLine),
         }
+        let status = parsed.code.unwrap_or_default();
+        // What a client makes of any other is anybody's guess (RFC 9110 section 15).
+        if !matches!(status, 100..=599) {
+            return Err(HeadError::StartLine);
+        }
         Ok(Self {
             version: Version::of(parsed.version),
-            status: parsed.code.unwrap_or_default(),
+            status,
             reason: parsed.reason.unwrap_or_default().to_owned(),
             fields: FieldLines::of(head, parsed.headers),
         })
@@ -275,9 +280,9 @@ impl ResponseHead {
 
     /// Appends the head to `out`, as HTTP/1.1.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(format!("HTTP/1.1 {:03} ", self.status).as_bytes());
-        out.extend_from_slice(self.reason.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        for part in ["HTTP/1.1 ", &self.status.to_string(), " ", &self.reason, "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
         self.fields.encode(out);
     }
 

@@ -11,7 +11,7 @@ use crate::proxy::{ALICE, LOGIN, NOBODY, Network, Proxy, url};
 use crate::support::{Client, Origin, Parent, Response, Wire, pattern};
 
 /// A port that refuses, and stays ours: bound, and nobody listens.
-fn dead_port() -> (OwnedFd, SocketAddr) {
+pub fn dead_port() -> (OwnedFd, SocketAddr) {
     let fd = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
     bind(&fd, &SocketAddr::from(([127, 0, 0, 1], 0))).expect("a loopback port");
     let addr = getsockname(&fd).expect("its name").try_into().expect("an address");
