@@ -89,6 +89,7 @@ impl Failure {
                 Refusal::NoChallenge
                 | Refusal::NotBase64
                 | Refusal::Spnego(_)
+                | Refusal::Digest(_)
                 | Refusal::Ntlm(_) => 502,
                 _ => 407,
             },
@@ -186,6 +187,7 @@ impl fmt::Display for Words<'_> {
                     Refusal::NoChallenge
                     | Refusal::NotBase64
                     | Refusal::Spnego(_)
+                    | Refusal::Digest(_)
                     | Refusal::Ntlm(_) => {}
                 }
                 match *rest {

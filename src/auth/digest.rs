@@ -71,6 +71,13 @@ pub enum DigestError {
     SessionWithoutQop,
 }
 
+impl DigestError {
+    /// The challenge breaks the grammar; else it asks for what is not spoken here.
+    pub fn is_malformed(&self) -> bool {
+        matches!(self, Self::Missing(_) | Self::Unprintable(_))
+    }
+}
+
 impl fmt::Display for DigestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

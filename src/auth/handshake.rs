@@ -3,7 +3,7 @@
 use base64::Engine;
 
 use super::credentials::Secret;
-use super::digest::{self, DigestChallenge};
+use super::digest::{self, DigestChallenge, DigestError};
 use super::spnego::{self, SpnegoError, Wrapping};
 use super::{BASE64, Carrier, Refusal, Reply, Scheme, Side, Verdict, basic};
 use crate::http::challenge::Challenge;
@@ -164,9 +164,14 @@ impl<'a> Handshake<'a> {
                     Carrier::Negotiate(Wrapping::Bare),
                     Carrier::Negotiate(Wrapping::Spnego),
                 ]),
-                Scheme::Digest => digest_challenges(offered)
-                    .next()
-                    .and_then(|challenge| self.answer_digest(challenge, 0)),
+                Scheme::Digest => match digest_challenges(offered).next() {
+                    Some(challenge) => self.answer_digest(challenge, 0),
+                    None => {
+                        let broken = offered.iter().find_map(broken_digest);
+                        refusal = broken.map_or(refusal, Refusal::Digest);
+                        None
+                    }
+                },
                 Scheme::Basic => self.answer_basic(),
             };
             if let Some(reply) = reply {
@@ -305,6 +310,12 @@ fn named(challenge: &Challenge) -> String {
         Err(error) if challenge.is("Digest") => format!("{} ({error})", challenge.scheme),
         _ => challenge.scheme.clone(),
     }
+}
+
+/// Why a Digest challenge is none, rather than one that is not spoken here.
+fn broken_digest(challenge: &Challenge) -> Option<DigestError> {
+    let error = DigestChallenge::of(challenge).err().filter(DigestError::is_malformed);
+    error.filter(|_| challenge.is("Digest"))
 }
 
 fn digest_challenges(offered: &[Challenge]) -> impl Iterator<Item = DigestChallenge> {

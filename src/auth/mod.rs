@@ -156,6 +156,8 @@ pub enum Refusal {
     Spnego(spnego::SpnegoError),
     /// The challenge cannot be answered.
     Ntlm(ntlm::Error),
+    /// The Digest challenge is none.
+    Digest(digest::DigestError),
 }
 
 impl fmt::Display for Refusal {
@@ -174,6 +176,7 @@ impl fmt::Display for Refusal {
             Self::NotBase64 => f.write_str("its NTLM challenge is not base64"),
             Self::Spnego(error) => error.fmt(f),
             Self::Ntlm(error) => error.fmt(f),
+            Self::Digest(error) => error.fmt(f),
         }
     }
 }

@@ -47,9 +47,11 @@ impl Problem {
             Refusal::NoAccount => Self::NoAccount,
             Refusal::NoPassword => Self::NeedsPassword,
             Refusal::Ntlm(ntlm::Error::MissingKey(_)) => Self::NoHash,
-            Refusal::NoChallenge | Refusal::NotBase64 | Refusal::Spnego(_) | Refusal::Ntlm(_) => {
-                Self::BadChallenge
-            }
+            Refusal::NoChallenge
+            | Refusal::NotBase64
+            | Refusal::Spnego(_)
+            | Refusal::Digest(_)
+            | Refusal::Ntlm(_) => Self::BadChallenge,
             Refusal::Schemes(offered) => {
                 let known = Scheme::NAMES.into_iter().filter(|(name, _)| {
                     offered.iter().any(|offer| offer.eq_ignore_ascii_case(name))
