@@ -45,7 +45,7 @@ pub fn run(config: Config, args: &Args, out: &mut dyn FnMut(&str)) -> bool {
     let example = || RequestTarget::parse("GET", EXAMPLE).ok();
     let Some(url) = &args.url.clone().or_else(example) else { return false };
     // What is asked here is no client's request.
-    let gateway = Gateway::new(Config { url_log: None, ..config });
+    let gateway = Gateway::new(Config { url_log: None, ..config }, Vec::new());
     let config = &gateway.config;
     // Stands in for the account that is not there, as far as the challenge; it is never sent.
     let nobody = Credentials::from_password(String::new(), String::new(), &Secret::new(""));

@@ -127,6 +127,7 @@ fn enter(
     log::debug!("{peer} tunnel to {to}");
     let target = RequestTarget::Authority(to.clone());
     let mut head = RequestHead::connect(to);
+    gateway.mark(&mut head);
     let headers = &gateway.config.client_header;
     forwarding::prepare_request(&mut head, &target, false, BodyFraming::None, headers);
     let log = gateway.url_log.as_ref().map(|log| (log, Entry::begin(peer, &head)));
@@ -163,7 +164,9 @@ fn open(
     account: Option<&Arc<Credentials>>,
 ) -> Result<(Conn, Option<HopName>), Closed> {
     if let Route::Direct = gateway.config.route(to) {
-        return exchange::connect(to).map(|server| (server, None)).map_err(Closed::Failure);
+        return exchange::connect(gateway, to)
+            .map(|server| (server, None))
+            .map_err(Closed::Failure);
     }
     let request = Outgoing { head, account, private: None };
     let answer = exchange::through_parent(gateway, &request, &mut RequestBody::none())

@@ -1,6 +1,7 @@
 //! One request, one next hop: take a connection or dial one, authenticate it, send the request and
 //! return the head of the final response. The only place where a [`Handshake`] meets a [`Conn`].
 
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::http::framing::BodyFraming;
 use crate::http::head::{FieldLines, RequestHead, ResponseHead, Version};
 use crate::http::target::{self, Authority};
 use crate::ntlm::crypto;
-use crate::parents::{ORIGIN_CONNECT_TIMEOUT, Parent, dial};
+use crate::parents::{self, DialError, ORIGIN_CONNECT_TIMEOUT, Parent, dial};
 use crate::pool::{Key, Pool, Private};
 use crate::request_body::RequestBody;
 use crate::response;
@@ -470,19 +471,26 @@ impl<'a> Exchange<'a> {
             NextHop::Parent(parent) => self.gateway.parents.dial(parent),
             NextHop::Origin(origin) => dial(origin, ORIGIN_CONNECT_TIMEOUT),
         };
-        let is_parent = self.name.is_parent;
-        let stream =
-            dialed.map_err(|error| Failure::Unreachable { is_parent, errors: vec![error] })?;
-        Conn::new(stream).map_err(|error| Failure::System(error.to_string()))
+        dialed_conn(self.gateway, dialed, self.name.is_parent)
     }
+}
+
+fn dialed_conn(
+    gateway: &Gateway,
+    dialed: Result<TcpStream, DialError>,
+    is_parent: bool,
+) -> Result<Conn, Failure> {
+    let stream = dialed.map_err(|error| Failure::Unreachable { is_parent, errors: vec![error] })?;
+    if parents::is_own(&stream, &gateway.listening) {
+        return Err(Failure::Loop);
+    }
+    Conn::new(stream).map_err(|error| Failure::System(error.to_string()))
 }
 
 /// Opens a connection to the origin itself, for a tunnel.
 ///
 /// # Errors
-/// [`Failure::Unreachable`].
-pub fn connect(origin: &Authority) -> Result<Conn, Failure> {
-    let stream = dial(origin, ORIGIN_CONNECT_TIMEOUT)
-        .map_err(|error| Failure::Unreachable { is_parent: false, errors: vec![error] })?;
-    Conn::new(stream).map_err(|error| Failure::System(error.to_string()))
+/// [`Failure::Unreachable`], or [`Failure::Loop`].
+pub fn connect(gateway: &Gateway, origin: &Authority) -> Result<Conn, Failure> {
+    dialed_conn(gateway, dial(origin, ORIGIN_CONNECT_TIMEOUT), false)
 }

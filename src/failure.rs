@@ -18,6 +18,10 @@ const BASIC_CHALLENGE: &str = "Basic realm=\"ntlmaps\", charset=\"UTF-8\"";
 const CONFIGURED_ACCOUNT: &str = "USER, PASSWORD and NT_DOMAIN in ntlmaps.cfg";
 const OWN_ACCOUNT: &str = "the proxy user name and password that your program sends";
 
+/// What is said of a request that leads here again.
+pub const LOOP: &str = "This request leads back to ntlmaps itself: the URL or PARENT_PROXY names it, \
+                        or two proxies name each other as their parent.";
+
 /// The next hop, as it is spoken of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HopName {
@@ -66,6 +70,8 @@ pub enum Failure {
     Resting(HopName, Resting),
     /// The body was used up before the parent demanded a login.
     NotRepeatable(HopName),
+    /// The next hop is this program itself.
+    Loop,
     /// The system denied something that it always grants.
     System(String),
 }
@@ -96,6 +102,7 @@ impl Failure {
             Self::Resting(hop, _) if hop.is_parent || own_account => hop.side().status(),
             Self::Resting(..) => 403,
             Self::NotRepeatable(_) | Self::System(_) => 503,
+            Self::Loop => 508,
         };
         let account = if own_account { OWN_ACCOUNT } else { CONFIGURED_ACCOUNT };
         let reply = Reply::new(status, Words { failure: self, account }.to_string());
@@ -214,6 +221,7 @@ impl fmt::Display for Words<'_> {
                 "The {hop} demanded a login after part of the request's body was used up. Send the \
                  request again: now the login comes first."
             ),
+            Failure::Loop => f.write_str(LOOP),
             Failure::System(what) => write!(f, "This machine refused: {what}."),
         }
     }

@@ -2,6 +2,7 @@
 //! accounts. A reload replaces it as a whole, so that everything begins afresh. Sends nothing.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::auth::credentials::Credentials;
@@ -9,6 +10,7 @@ use crate::auth::{Login, Standing};
 use crate::config::{Account, Config};
 use crate::failure::Failure;
 use crate::guard::Guard;
+use crate::http::head::{RequestHead, Version};
 use crate::http::target::Authority;
 use crate::ntlm::{Client, Moment, crypto};
 use crate::parents::Parents;
@@ -40,13 +42,18 @@ pub struct Gateway {
     pub guarded: Remembered<(Authority, crypto::Key)>,
     /// Where requests are logged.
     pub url_log: Option<UrlLog>,
+    /// Where clients connect: not where a request should be sent.
+    pub listening: Vec<SocketAddr>,
+    /// Who this is in Via.
+    pseudonym: String,
     /// Workstation in AUTHENTICATE messages.
     workstation: String,
 }
 
 impl Gateway {
     /// Everything begins afresh: no connection, no knowledge of any parent.
-    pub fn new(config: Config) -> Self {
+    /// `listening`: where clients connect.
+    pub fn new(config: Config, listening: Vec<SocketAddr>) -> Self {
         let account = match &config.account {
             Account::Known(credentials) => Some(Arc::new(credentials.clone())),
             _ => None,
@@ -70,8 +77,29 @@ impl Gateway {
             strangers: Remembered::default(),
             guarded: Remembered::default(),
             workstation: name.to_uppercase(),
+            listening,
+            pseudonym: format!("ntlmaps-{:08x}", sys::file_time() & 0xffff_ffff),
             config,
         }
+    }
+
+    /// Names this proxy in the Via of a request to a parent, so that one that comes back is known:
+    /// when two proxies name each other as parent, nothing else tells. Origins get no Via: some
+    /// switch compression off for whoever sends it, and no loop leads through them.
+    pub fn mark(&self, head: &mut RequestHead) {
+        let via = self.via(head.version);
+        head.fields.push("Via", via.as_bytes());
+    }
+
+    /// Whether a request was here before.
+    pub fn is_marked(&self, head: &RequestHead) -> bool {
+        let versions = [Version::Http10, Version::Http11];
+        versions.iter().any(|version| head.fields.has_member("via", &self.via(*version)))
+    }
+
+    fn via(&self, received: Version) -> String {
+        let received = if received == Version::Http10 { "1.0 " } else { "1.1 " };
+        [received, &self.pseudonym].concat()
     }
 
     /// Whether each client brings its own account.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,12 +47,11 @@ impl fmt::Display for DialError {
 /// [`DialError`], with the reason of the last address.
 pub fn dial(authority: &Authority, timeout: Duration) -> Result<TcpStream, DialError> {
     let fail = |unresolved, reason| DialError { authority: authority.clone(), unresolved, reason };
-    let addresses: Vec<_> = (authority.host.as_str(), authority.port)
+    let addresses = (authority.host.as_str(), authority.port)
         .to_socket_addrs()
-        .map_err(|error| fail(true, error))?
-        .collect();
+        .map_err(|error| fail(true, error))?;
     let started = Instant::now();
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut last = io::ErrorKind::AddrNotAvailable.into();
     let mut untried = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
     for address in addresses {
         // A silent address leaves those behind it their share of the time.
@@ -65,6 +64,17 @@ pub fn dial(authority: &Authority, timeout: Duration) -> Result<TcpStream, DialE
         }
     }
     Err(fail(false, last))
+}
+
+/// Whether a connection leads to one of `listening`, by whatever name it was dialed.
+pub fn is_own(stream: &TcpStream, listening: &[SocketAddr]) -> bool {
+    let Ok(peer) = stream.peer_addr() else { return false };
+    let ip = peer.ip().to_canonical();
+    // Who listens at every address is reached at each that this machine talks to itself by.
+    let here = ip.is_loopback() || stream.local_addr().is_ok_and(|own| own.ip() == peer.ip());
+    listening.iter().any(|own| {
+        own.port() == peer.port() && (own.ip() == ip || here && own.ip().is_unspecified())
+    })
 }
 
 /// The configured parents and what is known of them.
@@ -173,7 +183,25 @@ impl Parent {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
+
+    #[test]
+    fn our_own_door_is_known_at_every_address() {
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let own = [listener.local_addr().unwrap()];
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let alone = [other.local_addr().unwrap()];
+        for ip in ["127.0.0.1", "127.0.0.2"] {
+            let stream = TcpStream::connect((ip, own[0].port())).unwrap();
+            assert!(is_own(&stream, &own) && !is_own(&stream, &alone), "{ip}");
+        }
+        // The same port at another address may be anybody's.
+        let elsewhere = TcpListener::bind(("127.0.0.3", alone[0].port())).unwrap();
+        let stream = TcpStream::connect(elsewhere.local_addr().unwrap()).unwrap();
+        assert!(!is_own(&stream, &alone) && is_own(&stream, &[elsewhere.local_addr().unwrap()]));
+    }
 
     #[test]
     fn a_parent_that_failed_is_tried_last() {

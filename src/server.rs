@@ -41,9 +41,10 @@ impl Server {
     /// As [`Listeners::open`].
     pub fn bind(mut config: Config) -> Result<Self, BindError> {
         resolve_friends(&mut config);
-        let listeners = Mutex::new(Listeners::open(&config, &Listeners::default())?);
+        let listeners = Listeners::open(&config, &Listeners::default())?;
         let clients = Clients::new(room(&config));
-        let gateway = RwLock::new(Arc::new(Gateway::new(config)));
+        let gateway = RwLock::new(Arc::new(Gateway::new(config, listeners.addresses())));
+        let listeners = Mutex::new(listeners);
         Ok(Self(Arc::new(Shared { gateway, clients, listeners })))
     }
 
@@ -124,7 +125,7 @@ impl Reloader {
         }
         let opened = Listeners::open(&config, &listeners)?;
         self.0.clients.set_limit(room(&config));
-        let gateway = Arc::new(Gateway::new(config));
+        let gateway = Arc::new(Gateway::new(config, opened.addresses()));
         *self.0.gateway.write().unwrap_or_else(PoisonError::into_inner) = gateway;
         let before = std::mem::replace(&mut *listeners, opened);
         for gone in before.iter().filter(|listener| !listeners.contains(listener)) {

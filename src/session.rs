@@ -11,7 +11,7 @@ use crate::clients::Seat;
 use crate::config::Route;
 use crate::conn::{Conn, ReadError};
 use crate::exchange::{self, Answer, Outgoing};
-use crate::failure::{Failure, ask_for_account};
+use crate::failure::{Failure, LOOP, ask_for_account};
 use crate::gateway::Gateway;
 use crate::http::challenge::Challenge;
 use crate::http::forwarding;
@@ -150,6 +150,9 @@ impl Session {
             Err(reply) => Err(Some(reply)),
             Ok(Plan { target, authority, private, hop }) => {
                 let to_origin = matches!(hop, Hop::Origin(_));
+                if !to_origin {
+                    gateway.mark(&mut head);
+                }
                 let replacements = &gateway.config.client_header;
                 forwarding::prepare_request(&mut head, &target, to_origin, framing, replacements);
                 log.way = if to_origin { "direct" } else { "parent" }.to_owned();
@@ -247,6 +250,9 @@ fn plan(
     known: &mut Option<OwnAccount>,
     private: &mut Option<Private>,
 ) -> Result<Plan, Reply> {
+    if gateway.is_marked(head) {
+        return Err(Reply::new(508, LOOP));
+    }
     let authority = request::recipient(head, &target)?.clone();
     let private = private_to(private, &authority, head);
     let hop = match gateway.config.route(&authority) {
@@ -375,7 +381,7 @@ fn send(
     let connect = request.head.method == "CONNECT";
     let answer = match origin {
         Some(origin) if connect => {
-            let server = exchange::connect(origin)?;
+            let server = exchange::connect(gateway, origin)?;
             return Ok(Outcome::Tunnel(ResponseHead::established(), server));
         }
         Some(origin) => exchange::to_origin(gateway, origin, request, body)?,

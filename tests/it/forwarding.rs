@@ -187,7 +187,8 @@ fn order_case_and_duplicates_of_request_fields_are_kept() {
     assert_eq!(head.target, "http://example.test/hello?a=b%20c&d");
     let expected = "x-ONE: 1|Accept: a|HOST: example.test|X-two: 2|x-One: 3|Cookie: a=b; c=d|\
                     accept: b, c|X-Empty: |X-Latin: \u{fc}";
-    assert_eq!(lines(&head.raw).join("|"), expected);
+    let (sent, mark) = (lines(&head.raw).join("|"), "|Via: 1.1 ntlmaps-");
+    assert_eq!(sent.split_once(mark).map(|(sent, _)| sent), Some(expected), "{sent}");
 }
 
 #[test]
@@ -233,7 +234,7 @@ fn hop_by_hop_fields_of_a_request_end_here() {
         let names = hop.fields().names();
         let rest: Vec<_> =
             names.iter().filter(|name| **name != "Proxy-Authorization").copied().collect();
-        assert_eq!(rest, ["Host", "X-Stays"], "{hop}");
+        assert_eq!(rest, ["Host", "X-Stays", "Via"], "{hop}");
         let credentials = hop.fields().all("Proxy-Authorization");
         assert!(credentials.iter().all(|value| value.starts_with("NTLM ")), "{hop}");
     }

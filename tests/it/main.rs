@@ -42,6 +42,7 @@ mod fuzz_replay;
 mod guard;
 mod import_cntlm;
 mod logins;
+mod loops;
 mod origin_auth;
 mod own_login;
 mod parent_auth;

@@ -271,8 +271,10 @@ impl Parent {
         Self { got, origin }
     }
 
+    /// A proxy without its Via, which is another one each time.
     fn proxy(&self) -> Proxy {
-        Proxy::start(&format!("PARENT_PROXY: {}\n{NOBODY}", self.origin.addr()))
+        let parent = self.origin.addr();
+        Proxy::start(&format!("PARENT_PROXY: {parent}\n{NOBODY}[CLIENT_HEADER]\nVia:\n"))
     }
 
     fn take(&self) -> Vec<u8> {
