@@ -301,7 +301,7 @@ impl Run<'_> {
             if demanded && step == Step::Asking {
                 conn = line.take().filter(|_| stays).and_then(|line| hop.drain(line, &response));
                 if telling {
-                    conn = conn.filter(|line| !closes_soon(line));
+                    conn.take_if(|line| closes_soon(line));
                     self.report.persistence(stays, conn.is_some());
                 }
             }
@@ -441,7 +441,7 @@ fn prepared(stream: TcpStream, timeout: Duration) -> io::Result<Conn> {
 }
 
 /// Whether the peer closes without having said so.
-fn closes_soon(conn: &Conn) -> bool {
+fn closes_soon(conn: &mut Conn) -> bool {
     let mut waits = [Wait::readable(conn.stream())];
     let ended = sys::poll(&mut waits, Some(CLOSING_TIME)).unwrap_or(true);
     ended || !conn.is_quiet()

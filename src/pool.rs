@@ -51,7 +51,7 @@ impl Pool {
     /// The most recently used connection of that key that is still open and silent.
     pub fn take(&self, key: &Key) -> Option<Conn> {
         loop {
-            let conn = {
+            let mut conn = {
                 let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
                 let at = idle.iter().rposition(|entry| entry.key == *key)?;
                 idle.remove(at)?.conn

@@ -1,7 +1,7 @@
 //! Heads, targets and bodies.
 
 use ntlmaps::http::forwarding::{
-    FieldReplacement, persists, prepare_request, prepare_response, prepare_tunnel, without_body,
+    FieldReplacement, persists, prepare_bodyless, prepare_request, prepare_response, without_body,
 };
 use ntlmaps::http::framing::{BodyFraming, BodyScanner};
 use ntlmaps::http::head::{FieldLines, RequestHead, ResponseHead, Version, find_end};
@@ -174,7 +174,7 @@ pub fn response_head(data: &[u8]) {
     check_fields(&head.fields);
     assert!(is_one_line(head.reason.as_bytes()), "{:?}", head.reason);
     let mut tunnel = head.clone();
-    prepare_tunnel(&mut tunnel);
+    prepare_bodyless(&mut tunnel);
     let tunnel = response_wire(&tunnel);
     for name in ["content-length", "transfer-encoding"] {
         assert!(!tunnel.fields.contains(name), "{name}");
