@@ -1,7 +1,7 @@
 //! A connection: a socket, the bytes read ahead of it, and deadlines. Whoever takes the socket
 //! takes the bytes along, so none is lost when a connection turns into a tunnel.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -129,16 +129,8 @@ impl Conn {
             self.buffer.drain(..self.start.min(self.buffer.len()));
             self.start = 0;
         }
-        let filled = self.buffer.len();
-        self.buffer.resize(filled.saturating_add(READ_SIZE), 0);
-        let read = loop {
-            match (&*self.stream).read(self.buffer.get_mut(filled..).unwrap_or_default()) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
-            }
-        };
-        self.buffer.truncate(filled.saturating_add(*read.as_ref().unwrap_or(&0)));
-        read
+        self.buffer.reserve(READ_SIZE);
+        sys::receive(&self.stream, &mut self.buffer)
     }
 
     /// The same within `limit` from `started` on, however often bytes come.

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
@@ -19,6 +20,19 @@ pub fn is_quiet(stream: &TcpStream) -> bool {
     let mut byte = [0_u8; 1];
     let peeked = rustix::net::recv(stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT);
     matches!(peeked, Err(Errno::AGAIN))
+}
+
+/// Reads once, behind what is in `buffer` and within its capacity; 0 at the end. Memory that is not
+/// read into is not touched.
+///
+/// # Errors
+/// [`io::ErrorKind::WouldBlock`] when the read timeout ran out; others when the connection broke.
+pub fn receive(stream: &TcpStream, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    rustix::io::retry_on_intr(|| {
+        rustix::net::recv(stream, spare_capacity(buffer), RecvFlags::empty())
+    })
+    .map(|(count, _)| count)
+    .map_err(io::Error::from)
 }
 
 /// Sends what fits without waiting; `None` when nothing does.
