@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use crate::http::head::{HeadError, MAX_HEAD, find_end};
 use crate::sys;
 
-/// How much is read at once.
+/// How much is read at once: at first, and at most, where it never suffices.
 const READ_SIZE: usize = 16 * 1024;
+const MAX_READ_SIZE: usize = 128 * 1024;
 
 /// A socket and what was read from it too early.
 pub struct Conn {
@@ -130,7 +131,13 @@ impl Conn {
             self.start = 0;
         }
         self.buffer.reserve(READ_SIZE);
-        sys::receive(&self.stream, &mut self.buffer)
+        let read = sys::receive(&self.stream, &mut self.buffer)?;
+        let capacity = self.buffer.capacity();
+        if self.buffer.len() == capacity && capacity < MAX_READ_SIZE {
+            // It did not suffice: the next one reads twice as much.
+            self.buffer.reserve(READ_SIZE);
+        }
+        Ok(read)
     }
 
     /// The same within `limit` from `started` on, however often bytes come.
