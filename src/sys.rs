@@ -109,13 +109,18 @@ pub fn poll(waits: &mut [Wait<'_>], timeout: Option<Duration>) -> io::Result<boo
 pub struct Pipe {
     reader: OwnedFd,
     writer: OwnedFd,
+    /// What one splice moves at most.
+    capacity: usize,
     /// Bytes on their way.
     pub held: usize,
 }
 
 impl Pipe {
-    /// What one splice moves at most: the kernel's default pipe size.
-    const CAPACITY: usize = 64 * 1024;
+    /// The kernel's default size of a pipe, and the largest one that it grants to everybody. Few
+    /// large moves cost a third less than many small ones, but all pipes of a user together may
+    /// not take more than 64 MB: only a stream that fills the small one gets the large one.
+    const SMALL: usize = 64 * 1024;
+    const LARGE: usize = 1024 * 1024;
 
     /// A new, empty pipe.
     ///
@@ -123,7 +128,7 @@ impl Pipe {
     /// When there are no descriptors for it.
     pub fn new() -> io::Result<Self> {
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        Ok(Self { reader, writer, held: 0 })
+        Ok(Self { reader, writer, capacity: Self::SMALL, held: 0 })
     }
 
     /// Takes what has arrived at `from`; `None` when nothing has, `Some(0)` at its end.
@@ -131,8 +136,14 @@ impl Pipe {
     /// # Errors
     /// When the connection is broken.
     pub fn fill(&mut self, from: &TcpStream) -> io::Result<Option<usize>> {
-        let moved = splice(from.as_fd(), self.writer.as_fd(), Self::CAPACITY)?;
+        let moved = splice(from.as_fd(), self.writer.as_fd(), self.capacity)?;
         self.held = self.held.saturating_add(moved.unwrap_or(0));
+        if self.held >= Self::SMALL && self.capacity == Self::SMALL {
+            self.capacity = Self::LARGE;
+            if let Err(error) = rustix::pipe::fcntl_setpipe_size(&self.writer, Self::LARGE) {
+                log::trace!("a pipe stays small: {error}");
+            }
+        }
         Ok(moved)
     }
 
