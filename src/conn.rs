@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::http::head::{HeadError, MAX_HEAD, find_end};
-use crate::sys;
+use crate::sys::{self, Pipe, Wait};
 
 /// How much is read at once: at first, and at most, where it never suffices.
 const READ_SIZE: usize = 16 * 1024;
@@ -115,17 +115,22 @@ impl Conn {
         self.probed = false;
     }
 
+    fn set_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        if self.timeout != timeout {
+            // A timeout of zero would mean none.
+            self.stream.set_read_timeout(timeout.map(|t| t.max(Duration::from_millis(1))))?;
+            self.timeout = timeout;
+        }
+        Ok(())
+    }
+
     /// Reads once, behind what is buffered; 0 at the end. Waits no longer than `timeout`, or
     /// without limit.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when the time ran out; others when the connection broke.
     pub fn fill(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
-        if self.timeout != timeout {
-            // A timeout of zero would mean none.
-            self.stream.set_read_timeout(timeout.map(|t| t.max(Duration::from_millis(1))))?;
-            self.timeout = timeout;
-        }
+        self.set_timeout(timeout)?;
         if self.start > 0 {
             self.buffer.drain(..self.start.min(self.buffer.len()));
             self.start = 0;
@@ -148,6 +153,21 @@ impl Conn {
         match limit.saturating_sub(started.elapsed()) {
             Duration::ZERO => Err(io::ErrorKind::WouldBlock.into()),
             left => self.fill(Some(left)),
+        }
+    }
+
+    /// Moves what comes into an empty pipe, at least a byte and no more than `most`; 0 at the end.
+    /// Nothing may be buffered.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub fn fill_pipe(&mut self, pipe: &mut Pipe, most: u64) -> io::Result<usize> {
+        self.set_timeout(None)?;
+        loop {
+            if let Some(count) = pipe.fill_up_to(&self.stream, most)? {
+                return Ok(count);
+            }
+            sys::poll(&mut [Wait::readable(&self.stream)], None)?;
         }
     }
 

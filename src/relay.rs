@@ -1,12 +1,16 @@
 //! A response on its way to the client, body and all, streamed as it comes.
 
-use crate::exchange::Answer;
+use crate::exchange::{Answer, Upstream};
 use crate::failure::Failure;
 use crate::http::forwarding;
 use crate::http::framing::{BodyFraming, BodyScanner};
 use crate::http::head::Version;
 use crate::pool::Pool;
 use crate::request_body::RequestBody;
+use crate::sys::Pipe;
+
+/// What is left of a body when a pipe is worth its making.
+const LONG: u64 = 64 * 1024;
 
 /// What became of a response.
 pub enum Relayed {
@@ -44,6 +48,8 @@ pub fn response(
     let mut out = Vec::with_capacity(1024);
     head.encode(&mut out);
     let mut begun = false;
+    // Holds the last bytes of a long body.
+    let mut pipe = None;
     loop {
         let ahead = upstream.conn.buffered();
         let scanned = if plan.decode {
@@ -72,18 +78,61 @@ pub fn response(
         if goes_on && !body.is_sent() && body.resume(&mut upstream.conn).is_err() {
             return cut;
         }
+        if scanner.left() > LONG
+            && body.is_sent()
+            && let Ok(mut last) = Pipe::new()
+        {
+            if !splice(&mut upstream, body, &mut scanner, &mut last) {
+                return cut;
+            }
+            pipe = Some(last);
+            break;
+        }
         let read = upstream.conn.fill(None);
         if !matches!(read, Ok(1..)) {
             if read.is_err() || scanner.at_close().is_err() {
-                log::warn!("the {} broke off in the middle of a response", upstream.hop);
+                tell_of_break(&upstream);
                 return cut;
             }
             break;
         }
     }
     upstream.release(pool);
-    match body.write_to_client(&out) {
+    let written = match &mut pipe {
+        Some(pipe) => body.empty_to_client(pipe),
+        None => body.write_to_client(&out),
+    };
+    match written {
         Ok(()) => Relayed::Whole { persists: plan.persists },
         Err(_) => cut,
     }
+}
+
+/// Passes on what is left of a body whose length is known, without looking at it; what comes last
+/// stays in the pipe. `false` when one side broke off.
+fn splice(
+    upstream: &mut Upstream,
+    body: &mut RequestBody<'_>,
+    scanner: &mut BodyScanner,
+    pipe: &mut Pipe,
+) -> bool {
+    loop {
+        match upstream.conn.fill_pipe(pipe, scanner.left()) {
+            Ok(count @ 1..) => scanner.pass(u64::try_from(count).unwrap_or(u64::MAX)),
+            _ => {
+                tell_of_break(upstream);
+                return false;
+            }
+        }
+        if scanner.is_done() {
+            return true;
+        }
+        if body.empty_to_client(pipe).is_err() {
+            return false;
+        }
+    }
+}
+
+fn tell_of_break(upstream: &Upstream) {
+    log::warn!("the {} broke off in the middle of a response", upstream.hop);
 }

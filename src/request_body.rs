@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::http::forwarding;
 use crate::http::framing::{BodyFraming, BodyScanner};
 use crate::http::head::{ResponseHead, Version};
-use crate::sys::{self, Wait};
+use crate::sys::{self, Pipe, Wait};
 
 /// How much of a body is kept, in bytes.
 const MAX_KEPT: usize = 1024 * 1024;
@@ -229,6 +229,18 @@ impl<'c> RequestBody<'c> {
     pub fn write_to_client(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.written = self.written.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         self.client.as_deref_mut().map_or(Ok(()), |client| client.write_all(bytes))
+    }
+
+    /// The same with what a pipe holds.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub fn empty_to_client(&mut self, pipe: &mut Pipe) -> io::Result<()> {
+        self.written = self.written.saturating_add(u64::try_from(pipe.held).unwrap_or(u64::MAX));
+        match &self.client {
+            Some(client) => pipe.empty(client.stream()),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 
     /// How many bytes that were.

@@ -136,7 +136,16 @@ impl Pipe {
     /// # Errors
     /// When the connection is broken.
     pub fn fill(&mut self, from: &TcpStream) -> io::Result<Option<usize>> {
-        let moved = splice(from.as_fd(), self.writer.as_fd(), self.capacity)?;
+        self.fill_up_to(from, u64::MAX)
+    }
+
+    /// The same, but no more than `most`.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub fn fill_up_to(&mut self, from: &TcpStream, most: u64) -> io::Result<Option<usize>> {
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(self.capacity);
+        let moved = splice(from.as_fd(), self.writer.as_fd(), most)?;
         self.held = self.held.saturating_add(moved.unwrap_or(0));
         if self.held >= Self::SMALL && self.capacity == Self::SMALL {
             self.capacity = Self::LARGE;
@@ -155,6 +164,19 @@ impl Pipe {
         let moved = splice(self.reader.as_fd(), to.as_fd(), self.held)?;
         self.held = self.held.saturating_sub(moved.unwrap_or(0));
         Ok(moved)
+    }
+
+    /// Hands everything to `to`, however long that takes.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub fn empty(&mut self, to: &TcpStream) -> io::Result<()> {
+        while self.held > 0 {
+            if self.drain(to)?.is_none() {
+                poll(&mut [Wait::writable(to)], None)?;
+            }
+        }
+        Ok(())
     }
 }
 

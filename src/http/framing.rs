@@ -235,6 +235,19 @@ impl BodyScanner {
         self.state == State::Done
     }
 
+    /// How much is left of a body whose length is known; 0 of any other.
+    pub fn left(&self) -> u64 {
+        if let State::Length(left) = self.state { left } else { 0 }
+    }
+
+    /// So much of what was [`BodyScanner::left`] went by unseen.
+    pub fn pass(&mut self, count: u64) {
+        if let State::Length(left) = self.state {
+            let left = left.saturating_sub(count);
+            self.state = if left == 0 { State::Done } else { State::Length(left) };
+        }
+    }
+
     /// The peer closed. Was that the end?
     ///
     /// # Errors
