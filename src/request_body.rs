@@ -46,6 +46,8 @@ pub struct RequestBody<'c> {
     /// Bytes on their way to the next hop, of which `sent` are gone.
     pending: Vec<u8>,
     sent: usize,
+    /// Bytes behind those, of a long body that is not kept.
+    pipe: Option<Pipe>,
 }
 
 impl<'c> RequestBody<'c> {
@@ -78,6 +80,7 @@ impl<'c> RequestBody<'c> {
             repeated: 0,
             pending: Vec::new(),
             sent: 0,
+            pipe: None,
         }
     }
 
@@ -116,7 +119,10 @@ impl<'c> RequestBody<'c> {
 
     /// Whether all of it is on its way to the next hop.
     pub fn is_sent(&self) -> bool {
-        self.is_taken() && self.repeated == self.kept.len() && self.sent == self.pending.len()
+        self.is_taken()
+            && self.repeated == self.kept.len()
+            && self.sent == self.pending.len()
+            && self.pipe.as_ref().is_none_or(|pipe| pipe.held == 0)
     }
 
     /// Whether all of it is taken from the client, so that a next request can follow.
@@ -147,6 +153,17 @@ impl<'c> RequestBody<'c> {
     /// # Errors
     /// What the client is to blame for.
     pub fn resume(&mut self, to: &mut Conn) -> Result<(), Failure> {
+        let result = self.advance(to);
+        if self.pipe.is_some() {
+            set_nonblocking(to, false)?;
+        }
+        result
+    }
+
+    fn advance(&mut self, to: &mut Conn) -> Result<(), Failure> {
+        if self.pipe.is_some() {
+            set_nonblocking(to, true)?;
+        }
         loop {
             self.take()?;
             if !self.flush(to) || self.is_sent() || !to.buffered().is_empty() {
@@ -169,7 +186,21 @@ impl<'c> RequestBody<'c> {
                     client.write_all(go_on).map_err(|_| Failure::ClientGone)?;
                     continue;
                 }
-                match client.fill(None) {
+                let left = self.scanner.left();
+                if self.pipe.is_none() && self.lost && left > LONG {
+                    // Without one, the bytes are copied.
+                    self.pipe = Pipe::new().ok();
+                    set_nonblocking(to, self.pipe.is_some())?;
+                }
+                let filled = match &mut self.pipe {
+                    Some(pipe) if left > 0 => client.fill_pipe(pipe, left).inspect(|count| {
+                        let count = u64::try_from(*count).unwrap_or(u64::MAX);
+                        self.scanner.pass(count);
+                        self.taken = self.taken.saturating_add(count);
+                    }),
+                    _ => client.fill(None),
+                };
+                match filled {
                     Ok(1..) => {}
                     Ok(0) | Err(_) => return Err(Failure::ClientGone),
                 }
@@ -206,9 +237,15 @@ impl<'c> RequestBody<'c> {
 
     /// Sends what is pending. `false` when the next hop speaks before it has taken everything.
     fn flush(&mut self, to: &Conn) -> bool {
-        while let Some(rest @ [_, ..]) = self.pending.get(self.sent..) {
-            match sys::send_now(to.stream(), rest) {
-                Ok(Some(count)) => self.sent = self.sent.saturating_add(count),
+        loop {
+            let moved = match (self.pending.get(self.sent..), &mut self.pipe) {
+                (Some(rest @ [_, ..]), _) => sys::send_now(to.stream(), rest)
+                    .inspect(|count| self.sent = self.sent.saturating_add(count.unwrap_or(0))),
+                (_, Some(pipe)) if pipe.held > 0 => pipe.drain(to.stream()),
+                _ => return true,
+            };
+            match moved {
+                Ok(Some(_)) => {}
                 Ok(None) => {
                     let mut waits = [Wait { read: true, ..Wait::writable(to.stream()) }];
                     if sys::poll(&mut waits, None).is_err() || !sys::is_quiet(to.stream()) {
@@ -219,7 +256,6 @@ impl<'c> RequestBody<'c> {
                 Err(_) => return false,
             }
         }
-        true
     }
 
     /// Writes to the client, however long it takes.
@@ -284,6 +320,11 @@ impl<'c> RequestBody<'c> {
         head.encode(&mut wire);
         client.write_all(&wire).map_err(|_| Failure::ClientGone)
     }
+}
+
+/// A splice into a socket waits for room, unless the socket is told not to.
+fn set_nonblocking(to: &Conn, on: bool) -> Result<(), Failure> {
+    to.stream().set_nonblocking(on).map_err(|error| Failure::System(error.to_string()))
 }
 
 /// The beginning of a body is gone.
