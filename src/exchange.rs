@@ -446,10 +446,6 @@ impl<'a> Exchange<'a> {
     ) -> Result<Answer, Failure> {
         let framing = BodyFraming::of_response(&self.head.method, &head)
             .map_err(|error| Failure::bad_response(&self.name, &error))?;
-        if head.status == 101 && !body.is_sent() {
-            let what = "it switches protocols in the middle of a body";
-            return Err(Failure::bad_response(&self.name, &what));
-        }
         let reusable = authenticated
             && framing != BodyFraming::UntilClose
             && self.persists(&head)
