@@ -301,7 +301,7 @@ impl Run<'_> {
             if demanded && step == Step::Asking {
                 conn = line.take().filter(|_| stays).and_then(|line| hop.drain(line, &response));
                 if telling {
-                    conn.take_if(|line| closes_soon(line));
+                    conn.take_if(closes_soon);
                     self.report.persistence(stays, conn.is_some());
                 }
             }

@@ -1,5 +1,5 @@
 //! The doors beside the HTTP one: `TUNNELS` and SOCKS5. Both lead into the corridor that CONNECT
-//! takes, [`open`], and then [`tunnel::relay`]. A client that cannot be served gets no HTTP here:
+//! takes, `open`, and then [`tunnel::relay`]. A client that cannot be served gets no HTTP here:
 //! SOCKS5 has its reply codes, a tunnel ends.
 
 use std::fmt;
