@@ -98,6 +98,8 @@ pub fn config(data: &[u8]) {
     let canary = |word: &str| {
         let is = |option: &&ConfigKey| option.name.eq_ignore_ascii_case(word);
         match OPTIONS.iter().find(is) {
+            // A user's name is none.
+            Some(option) if option.name == "SOCKS5_USERS" => "u:s3cr3t-canary",
             Some(option) if option.secret => SECRET,
             Some(_) => "",
             None => UNKNOWN,
