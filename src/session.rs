@@ -1,6 +1,6 @@
 //! One client connection: requests in, responses out, until one side has had enough.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::auth::credentials::Credentials;
 use crate::auth::{Side, basic};
 use crate::clients::Seat;
-use crate::config::Route;
+use crate::config::{Route, pac};
 use crate::conn::{Conn, ReadError};
 use crate::exchange::{self, Answer, Outgoing};
 use crate::failure::{Failure, LOOP, ask_for_account};
@@ -143,7 +143,10 @@ impl Session {
             }
         };
         let persists = forwarding::persists(head.version, &head.fields);
-        let plan = plan(gateway, &head, target, account, private);
+        let plan = match own_page(gateway, &head, client) {
+            Some(reply) => Err(reply),
+            None => plan(gateway, &head, target, account, private),
+        };
         let expects = head.fields.has_member("expect", "100-continue");
         let mut body = RequestBody::new(client, head.version, framing, expects);
         let outcome = match plan {
@@ -240,6 +243,32 @@ enum OriginLogin {
     /// It is translated: the client is asked by Basic. What it brought, and the field value, which
     /// is withheld as long as the origin may want NTLM.
     Translated(Option<(Arc<Credentials>, Vec<u8>)>),
+}
+
+/// What is fetched from this program itself, as from a web server: its PAC file. A page elsewhere
+/// may give our address a name of its own and read what it fetches here (DNS rebinding): only
+/// names that nobody else can give are answered to.
+fn own_page(gateway: &Gateway, head: &RequestHead, client: &Conn) -> Option<Reply> {
+    if head.target != "/proxy.pac" || !matches!(head.method.as_str(), "GET" | "HEAD") {
+        return None;
+    }
+    let host = head.fields.first("host").filter(|value| !value.is_empty());
+    let host = host.and_then(|value| std::str::from_utf8(value).ok());
+    let proxy = match host.and_then(|text| Authority::parse(text, Some(80)).ok()) {
+        None => client.stream().local_addr().ok()?.to_string(),
+        Some(own)
+            if own.host.parse::<IpAddr>().is_ok()
+                || own.host == "localhost"
+                || own.host.eq_ignore_ascii_case(&sys::host_name()) =>
+        {
+            own.to_string()
+        }
+        Some(_) => {
+            return Some(Reply::new(403, "The PAC file is there for the name of this machine."));
+        }
+    };
+    let script = pac::script(&gateway.config.bypass, &proxy);
+    Some(Reply::file("application/x-ns-proxy-autoconfig", script))
 }
 
 /// Where a request goes and as whom; or what its client is told instead.

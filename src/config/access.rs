@@ -40,6 +40,11 @@ impl Cidr {
         }
     }
 
+    /// The address it begins with, and how many bits of it count.
+    pub fn parts(&self) -> (IpAddr, u8) {
+        (self.base, self.prefix)
+    }
+
     /// True when `ip` is in the block; an IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let difference = match (self.base, ip.to_canonical()) {

@@ -26,6 +26,7 @@ pub mod fields;
 mod file;
 pub mod notice;
 pub mod options;
+pub mod pac;
 mod settings;
 mod unknown;
 mod values;

@@ -8,12 +8,19 @@ pub struct Reply {
     status: u16,
     fields: Vec<(&'static str, String)>,
     text: String,
+    /// What the text is, where it is a file and not a sentence.
+    content_type: Option<&'static str>,
 }
 
 impl Reply {
     /// `text` is a sentence or several; line ends and a heading are added.
     pub fn new(status: u16, text: impl Into<String>) -> Self {
-        Self { status, fields: Vec::new(), text: text.into() }
+        Self { status, fields: Vec::new(), text: text.into(), content_type: None }
+    }
+
+    /// A 200 with a file of ours in it.
+    pub fn file(content_type: &'static str, text: String) -> Self {
+        Self { content_type: Some(content_type), ..Self::new(200, text) }
     }
 
     /// Adds a field line; the caller gives no text of strangers.
@@ -37,12 +44,21 @@ impl Reply {
     /// `persists` tells whether the client may send another.
     pub fn encode(&self, request: Option<&RequestHead>, persists: bool) -> Vec<u8> {
         let reason = reason(self.status);
-        let body = format!("ntlmaps: {} {reason}\n\n{}\n", self.status, printable(&self.text));
+        let page;
+        let body = match self.content_type {
+            Some(_) => &self.text,
+            None => {
+                let text = printable(&self.text);
+                page = format!("ntlmaps: {} {reason}\n\n{text}\n", self.status);
+                &page
+            }
+        };
         let mut out = format!("HTTP/1.1 {} {reason}\r\n", self.status);
         for (name, value) in &self.fields {
             out.push_str(&format!("{name}: {value}\r\n"));
         }
-        out.push_str("Content-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n");
+        let content_type = self.content_type.unwrap_or("text/plain; charset=utf-8");
+        out.push_str(&format!("Content-Type: {content_type}\r\nCache-Control: no-store\r\n"));
         out.push_str(&format!("Content-Length: {}\r\n", body.len()));
         out.push_str(match (persists, request.map(|head| head.version)) {
             (false, _) | (true, None) => "Connection: close\r\n",
@@ -51,7 +67,7 @@ impl Reply {
         });
         out.push_str("\r\n");
         if request.is_none_or(|head| head.method != "HEAD") {
-            out.push_str(&body);
+            out.push_str(body);
         }
         out.into_bytes()
     }

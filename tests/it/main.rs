@@ -45,6 +45,7 @@ mod logins;
 mod loops;
 mod origin_auth;
 mod own_login;
+mod pac;
 mod parent_auth;
 mod pooling;
 mod refusals;
