@@ -12,6 +12,8 @@ use std::time::Duration;
 use crate::conn::Conn;
 use crate::sys::{self, Pipe, Wait};
 
+/// What is read at once as long as there is no pipe.
+const READ_SIZE: usize = 16 * 1024;
 /// How long a direction that fell silent keeps its pipe.
 const PIPE_REST: Duration = Duration::from_secs(1);
 /// How often one direction may move bytes before the other one is looked at.
@@ -75,10 +77,10 @@ fn run(
 
 /// One direction of a tunnel.
 struct Direction {
-    /// Bytes read before the tunnel was one; they go first.
+    /// Bytes read, before the tunnel was one or since; they go first.
     ahead: Vec<u8>,
     sent: usize,
-    /// Exists while bytes move.
+    /// Exists while many bytes move.
     pipe: Option<Pipe>,
     /// The source has ended and its end was passed on.
     ended: bool,
@@ -118,11 +120,11 @@ impl Direction {
             if self.ended || !ready {
                 return Ok(());
             }
-            let pipe = match &mut self.pipe {
-                Some(pipe) => pipe,
-                none => none.insert(Pipe::new()?),
+            let moved = match &mut self.pipe {
+                Some(pipe) => pipe.fill(from)?,
+                None => self.read(from)?,
             };
-            match pipe.fill(from)? {
+            match moved {
                 Some(0) => {
                     self.ended = true;
                     self.pipe = None;
@@ -132,13 +134,30 @@ impl Direction {
                     }
                     return Ok(());
                 }
-                Some(count) => {
-                    self.total = self.total.saturating_add(u64::try_from(count).unwrap_or(0));
-                }
+                Some(_) => {}
                 None => return Ok(()),
             }
         }
         Ok(())
+    }
+
+    /// Reads what has arrived, and makes a pipe where that was much. Where there are no descriptors
+    /// for one, bytes are copied.
+    fn read(&mut self, from: &TcpStream) -> io::Result<Option<usize>> {
+        self.ahead.reserve_exact(READ_SIZE);
+        let read = sys::receive(from, &mut self.ahead);
+        match read {
+            Ok(1..) => {
+                if self.ahead.len() == self.ahead.capacity() {
+                    self.pipe = Pipe::new().ok();
+                }
+            }
+            _ => self.ahead = Vec::new(),
+        }
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            read => read.map(Some),
+        }
     }
 
     /// Sends some of what is loaded; `false` when nothing more fits.
@@ -153,9 +172,9 @@ impl Direction {
             }
             return Ok(true);
         }
-        match &mut self.pipe {
-            Some(pipe) => Ok(pipe.drain(to)?.is_some()),
-            None => Ok(true),
-        }
+        let Some(pipe) = &mut self.pipe else { return Ok(true) };
+        let Some(count) = pipe.drain(to)? else { return Ok(false) };
+        self.total = self.total.saturating_add(u64::try_from(count).unwrap_or(0));
+        Ok(true)
     }
 }

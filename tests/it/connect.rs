@@ -4,6 +4,9 @@ use std::io::Write;
 use std::sync::mpsc;
 use std::thread;
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use crate::cli::{Place, Serving};
 use crate::proxy::{ALICE, LOGIN, NOBODY, Network, Proxy, url};
 use crate::support::{Client, DEADLINE, Origin, Parent, Quirk, fnv, pattern};
 
@@ -30,6 +33,30 @@ fn a_tunnel_opens_after_a_handshake_and_carries_bytes_both_ways() {
     }
     client.finish();
     assert_eq!(client.read_to_end(), b"");
+}
+
+/// What moves many bytes without copying them takes descriptors, two for each direction.
+#[test]
+fn tunnels_go_on_when_there_are_no_descriptors_left() {
+    let origin = Origin::tcp_echo();
+    let place = Place::with("my.cfg", "LISTEN_PORT: 0\nLISTEN_ADDRESS: 127.0.0.1\n");
+    let mut serving = Serving::start(place.command(&["-c", "my.cfg"]));
+    let address = serving.address();
+    let mut clients: Vec<Client> = (0..18).map(|_| Client::connect(address)).collect();
+    for client in &mut clients {
+        assert_eq!(client.tunnel(&origin.addr().to_string()).status(), 200);
+    }
+    let few = Rlimit { current: Some(60), maximum: Some(60) };
+    prlimit(Some(Pid::from_child(&serving.child)), Resource::Nofile, few).unwrap();
+    let bytes = pattern(100_000);
+    for _ in 0..2 {
+        for client in &mut clients {
+            client.send(&bytes);
+        }
+        for client in &mut clients {
+            assert_eq!(fnv(&client.read_exact(bytes.len())), fnv(&bytes));
+        }
+    }
 }
 
 #[test]
