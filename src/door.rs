@@ -1,5 +1,5 @@
 //! The doors beside the HTTP one: `TUNNELS` and SOCKS5. Both lead into the corridor that CONNECT
-//! takes, `open`, and then [`tunnel::relay`]. A client that cannot be served gets no HTTP here:
+//! takes, `open`, and then [`Tunnel::run`]. A client that cannot be served gets no HTTP here:
 //! SOCKS5 has its reply codes, a tunnel ends.
 
 use std::fmt;
@@ -20,8 +20,8 @@ use crate::http::head::RequestHead;
 use crate::http::target::{Authority, RequestTarget};
 use crate::request_body::RequestBody;
 use crate::socks::{Admission, Dialogue, Step, rep, reply};
-use crate::tunnel;
-use crate::urllog::{Entry, Outcome};
+use crate::tunnel::Tunnel;
+use crate::urllog::Record;
 
 /// How long a client may take to say where it wants to go.
 const DIALOGUE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -63,13 +63,18 @@ impl Closed {
     }
 }
 
-/// Serves a client of one of `TUNNELS`, which leads to `to`.
-pub fn through_tunnel(client: Conn, peer: SocketAddr, gateway: &Gateway, to: &Authority) {
-    enter(client, peer, gateway, to, gateway.account.as_ref(), |_, _| Vec::new());
+/// Serves a client of one of `TUNNELS`, which leads to `to`; as [`Tunnel::run`].
+pub fn through_tunnel(
+    client: Conn,
+    peer: SocketAddr,
+    gateway: &Gateway,
+    to: &Authority,
+) -> Option<Tunnel> {
+    enter(client, peer, gateway, to, gateway.account.as_ref(), |_, _| Vec::new())
 }
 
-/// Serves a SOCKS5 client.
-pub fn socks(mut client: Conn, peer: SocketAddr, gateway: &Gateway) {
+/// Serves a SOCKS5 client; as [`Tunnel::run`].
+pub fn socks(mut client: Conn, peer: SocketAddr, gateway: &Gateway) -> Option<Tunnel> {
     let admission = match gateway.config.socks_users.as_slice() {
         [] if gateway.is_per_client() => Admission::Account,
         [] => Admission::Anybody,
@@ -78,13 +83,14 @@ pub fn socks(mut client: Conn, peer: SocketAddr, gateway: &Gateway) {
     let mut dialogue = Dialogue::new(admission);
     let Some(to) = destination(&mut client, &mut dialogue) else {
         log::debug!("{peer} did not come to a SOCKS5 request that can be served");
-        return client.close_gently();
+        client.close_gently();
+        return None;
     };
     let own = dialogue.account().map(|(name, password)| {
         let (domain, user) = Credentials::split_name(&name, &gateway.config.default_domain);
         Arc::new(Credentials::from_password(domain, user, &password))
     });
-    enter(client, peer, gateway, &to, own.as_ref().or(gateway.account.as_ref()), reply);
+    enter(client, peer, gateway, &to, own.as_ref().or(gateway.account.as_ref()), reply)
 }
 
 /// Leads the dialogue up to the request; `None` when it ends before.
@@ -123,25 +129,22 @@ fn enter(
     to: &Authority,
     account: Option<&Arc<Credentials>>,
     reply: fn(u8, Option<SocketAddr>) -> Vec<u8>,
-) {
+) -> Option<Tunnel> {
     log::debug!("{peer} tunnel to {to}");
     let target = RequestTarget::Authority(to.clone());
     let mut head = RequestHead::connect(to);
     gateway.mark(&mut head);
     let headers = &gateway.config.client_header;
     forwarding::prepare_request(&mut head, &target, false, BodyFraming::None, headers);
-    let log = gateway.url_log.as_ref().map(|log| (log, Entry::begin(peer, &head)));
-    let mut outcome = Outcome::default();
+    let mut record = Record::begin(gateway.url_log.as_ref(), peer, &head);
     match open(gateway, to, &head, account) {
         Ok((server, hop)) => {
             let bound = server.stream().local_addr().ok().filter(|_| hop.is_none());
-            outcome.status = Some(200);
-            outcome.way =
+            record.outcome.status = Some(200);
+            record.outcome.way =
                 hop.map_or("direct".to_owned(), |hop| format!("parent {}", hop.authority));
             if client.write_all(&reply(rep::SUCCEEDED, bound)).is_ok() {
-                let relayed = tunnel::relay(client, server);
-                log::debug!("{peer} {relayed}");
-                outcome.bytes = relayed.there.saturating_add(relayed.back);
+                return Tunnel::new(client, server, peer, Some(record)).run();
             }
         }
         Err(closed) => {
@@ -151,9 +154,7 @@ fn enter(
             }
         }
     }
-    if let Some((log, entry)) = log {
-        log.write(&entry, &outcome);
-    }
+    None
 }
 
 /// Opens a way to `to`: through a parent, which is named then, or directly. `head` is a CONNECT.

@@ -41,7 +41,7 @@ pub struct Gateway {
     /// with none, or when their body was gone. The next hop, and the hash of method and target.
     pub guarded: Remembered<(Authority, crypto::Key)>,
     /// Where requests are logged.
-    pub url_log: Option<UrlLog>,
+    pub url_log: Option<Arc<UrlLog>>,
     /// Where clients connect: not where a request should be sent.
     pub listening: Vec<SocketAddr>,
     /// Who this is in Via.
@@ -65,7 +65,7 @@ impl Gateway {
             .unwrap_or_else(|| sys::host_name().split('.').next().unwrap_or_default().to_owned());
         let url_log = config.url_log.as_deref().and_then(|path| {
             let told = |error: &_| log::warn!("URL_LOG: {path}: {error}; requests are not logged");
-            UrlLog::open(path).inspect_err(told).ok()
+            UrlLog::open(path).inspect_err(told).ok().map(Arc::new)
         });
         Self {
             account,

@@ -47,6 +47,7 @@
 //! - [`failure`]: trouble into words. *Never* names a secret.
 //! - [`relay`]: a response to the client. *Never* changes what is in its body.
 //! - [`session`]: one client connection. *Never* dials.
+//! - [`own_page`]: what is fetched from this program itself. *Never* fetches anything.
 //! - [`tunnel`]: bytes after a tunnel is open. *Never* knows HTTP.
 //! - [`door`]: the doors beside HTTP, `TUNNELS` and SOCKS5, and the corridor behind them.
 //! - [`socks`]: what is said with a SOCKS5 client. *Never* knows a socket.
@@ -54,12 +55,15 @@
 //! - [`clients`]: how many there are, and who is idle. *Never* knows what they say.
 //! - [`listeners`]: where clients can connect, and which door is behind. *Never* knows a client.
 //! - [`server`]: a thread for each listener and each client. *Never* knows what clients say.
+//! - [`waiting`]: clients without a thread, who have nothing to say. *Never* knows what they say.
 //! - [`diagnose`]: the same dance, watched. *Never* costs a second bad logon, unless allowed to.
 //!
 //! # Threads
 //!
-//! One for each listener, one for each client. A client's thread does everything for it, with
-//! blocking calls; a tunnel needs no second one. A panic ends one client.
+//! One for each listener, one for each client that has something to say. A client's thread does
+//! everything for it, with blocking calls; a tunnel needs no second one. After a second of silence
+//! the thread ends, and one thread waits for all the silent clients and tunnels ([`waiting`]); who
+//! is heard again gets a new one. A panic ends one client.
 //!
 //! # Which HTTP
 //!
@@ -115,6 +119,7 @@ pub mod guard;
 pub mod http;
 pub mod listeners;
 pub mod ntlm;
+pub mod own_page;
 pub mod parents;
 pub mod pool;
 pub mod relay;
@@ -126,3 +131,4 @@ pub mod socks;
 pub mod sys;
 pub mod tunnel;
 pub mod urllog;
+pub mod waiting;

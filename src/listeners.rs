@@ -31,6 +31,8 @@ pub struct BindError {
     reason: io::Error,
 }
 
+impl std::error::Error for BindError {}
+
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { address, key, reason } = self;

@@ -1,28 +1,28 @@
 //! A thread for each listener, and one for each client. Knows who may come in; knows nothing of what
 //! they say.
 
+use std::error::Error;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::clients::{Clients, Permit};
+use crate::clients::{Clients, Permit, Seat};
 use crate::config::Config;
 use crate::conn::Conn;
 use crate::door;
 use crate::gateway::Gateway;
 use crate::http::reply::Reply;
 use crate::listeners::{BindError, Door, Listener, Listeners};
-use crate::session::Session;
+use crate::session::{Session, Silent};
 use crate::sys;
+use crate::waiting::{self, EXHAUSTED_PAUSE, Guest, WaitingRoom};
 
-/// A client's stack: name resolution of the C library is what needs the most.
-const STACK_SIZE: usize = 256 * 1024;
 /// Descriptors for everything but clients.
 const RESERVED_DESCRIPTORS: u64 = 64;
-/// How long accepting rests when the system has nothing to give.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// How long a client may be silent between requests.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Bound listeners; nobody is served yet, but connections already queue.
 pub struct Server(Arc<Shared>);
@@ -31,6 +31,7 @@ pub struct Server(Arc<Shared>);
 struct Shared {
     gateway: RwLock<Arc<Gateway>>,
     clients: Arc<Clients>,
+    waiting: WaitingRoom,
     listeners: Mutex<Listeners>,
 }
 
@@ -38,14 +39,15 @@ impl Server {
     /// Binds every address of the configuration.
     ///
     /// # Errors
-    /// As [`Listeners::open`].
-    pub fn bind(mut config: Config) -> Result<Self, BindError> {
+    /// [`BindError`], or what the system has nothing left of.
+    pub fn bind(mut config: Config) -> Result<Self, Box<dyn Error>> {
         resolve_friends(&mut config);
         let listeners = Listeners::open(&config, &Listeners::default())?;
         let clients = Clients::new(room(&config));
         let gateway = RwLock::new(Arc::new(Gateway::new(config, listeners.addresses())));
         let listeners = Mutex::new(listeners);
-        Ok(Self(Arc::new(Shared { gateway, clients, listeners })))
+        let waiting = WaitingRoom::new()?;
+        Ok(Self(Arc::new(Shared { gateway, clients, waiting, listeners })))
     }
 
     /// Where clients can connect; HTTP comes first.
@@ -74,6 +76,9 @@ impl Server {
     /// When there is no thread to be had.
     pub fn run(&self) -> io::Result<()> {
         self.0.start()?;
+        let shared = Arc::clone(&self.0);
+        waiting::try_start(Box::new(move || shared.waiting.attend()))
+            .map_err(|(error, _)| error)?;
         self.0.clients.wait_until_stopping();
         Ok(())
     }
@@ -155,9 +160,8 @@ impl Shared {
     fn start(self: &Arc<Self>) -> io::Result<()> {
         for listener in self.listeners().iter().filter(|listener| listener.start()) {
             let (listener, shared) = (Arc::clone(listener), Arc::clone(self));
-            thread::Builder::new()
-                .stack_size(STACK_SIZE)
-                .spawn(move || accept(&listener, &shared))?;
+            waiting::try_start(Box::new(move || accept(&listener, &shared)))
+                .map_err(|(error, _)| error)?;
         }
         Ok(())
     }
@@ -230,15 +234,34 @@ fn admit(
     }
     let client = Conn::new(stream)?;
     let shared = Arc::clone(shared);
-    thread::Builder::new().stack_size(STACK_SIZE).spawn(move || {
+    waiting::start(Box::new(move || {
         let seat = permit.seat(client.shared_stream());
-        match door {
-            Door::Http => Session::new(client, peer).run(&seat, || shared.gateway()),
+        let silent = match door {
+            Door::Http => return attend(Silent::Session(Session::new(client, peer)), seat, shared),
             Door::Socks => door::socks(client, peer, &shared.gateway()),
             Door::Tunnel(to) => door::through_tunnel(client, peer, &shared.gateway(), &to),
+        };
+        if let Some(tunnel) = silent {
+            attend(Silent::Tunnel(tunnel), seat, shared);
         }
-    })?;
+    }));
     Ok(())
+}
+
+/// Does what there is to do for a client until it falls silent, and leaves it in the waiting room.
+fn attend(client: Silent, seat: Seat, shared: Arc<Shared>) {
+    let silent = match client {
+        Silent::Session(session) => session.run(&seat, || shared.gateway()),
+        Silent::Tunnel(tunnel) => tunnel.run().map(Silent::Tunnel),
+    };
+    let Some(silent) = silent else { return };
+    let (streams, until) = match &silent {
+        Silent::Session(session) => (session.streams(), Instant::now().checked_add(IDLE_TIMEOUT)),
+        Silent::Tunnel(tunnel) => (tunnel.streams(), None),
+    };
+    let here = Arc::clone(&shared);
+    let resume = Box::new(move || attend(silent, seat, shared));
+    here.waiting.admit(Guest { streams, until, resume });
 }
 
 fn canonical(address: SocketAddr) -> IpAddr {

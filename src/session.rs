@@ -1,6 +1,6 @@
 //! One client connection: requests in, responses out, until one side has had enough.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::auth::credentials::Credentials;
 use crate::auth::{Side, basic};
 use crate::clients::Seat;
-use crate::config::{Route, pac};
+use crate::config::Route;
 use crate::conn::{Conn, ReadError};
 use crate::exchange::{self, Answer, Outgoing};
 use crate::failure::{Failure, LOOP, ask_for_account};
@@ -20,15 +20,16 @@ use crate::http::reply::Reply;
 use crate::http::request;
 use crate::http::target::{self, Authority, RequestTarget};
 use crate::ntlm::crypto;
+use crate::own_page;
 use crate::pool::Private;
 use crate::relay::{self, Relayed};
 use crate::request_body::RequestBody;
 use crate::sys;
-use crate::tunnel;
-use crate::urllog::{self, Entry};
+use crate::tunnel::Tunnel;
+use crate::urllog::{self, Record};
+use crate::waiting::LINGER;
 
-/// How long a client may be silent between requests, and how long a head may take once begun.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a head may take once begun.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client and what is known of it.
@@ -39,6 +40,14 @@ pub struct Session {
     account: Option<OwnAccount>,
     /// The origin it logged in to by itself.
     private: Option<Private>,
+}
+
+/// A client that has nothing to say for now: what to do when it does.
+pub enum Silent {
+    /// It may send another request.
+    Session(Session),
+    /// It is a tunnel.
+    Tunnel(Tunnel),
 }
 
 /// An account and the field value that said so. The hashes are computed once, not for each request.
@@ -53,8 +62,10 @@ enum Next {
     Request,
     /// It is over, though the client may still be sending.
     Close,
-    /// It is a tunnel to there.
-    Tunnel(Conn),
+    /// It sends none for now.
+    Silence,
+    /// It is a tunnel to there; what is logged of it when it is over.
+    Tunnel(Conn, Option<Record>),
     /// It is broken, or must look so: the client has to see that a response is not complete.
     Cut {
         /// An orderly end would look like the end of the body.
@@ -71,59 +82,73 @@ impl Session {
         Self { client, peer, account: None, private: None }
     }
 
-    /// Serves until the client leaves, or no more requests are wanted. `gateway` yields what holds at the time of each request.
-    pub fn run(mut self, seat: &Seat, gateway: impl Fn() -> Arc<Gateway>) {
+    /// Serves until the client leaves, or no more requests are wanted: then nobody is given back.
+    /// `gateway` yields what holds at the time of each request.
+    pub fn run(mut self, seat: &Seat, gateway: impl Fn() -> Arc<Gateway>) -> Option<Silent> {
         while seat.rest() {
-            let head = match self.client.read_head(IDLE_TIMEOUT, HEAD_TIMEOUT) {
-                Ok(head) => head,
-                Err(error) => return self.end_of_requests(&error),
-            };
-            seat.work();
-            let head = match RequestHead::parse(&head) {
-                Ok(head) => head,
-                Err(error) => {
-                    let reply = request::unreadable(error.status(), &error);
-                    respond(&mut self.client, &reply, None, false);
-                    return self.client.close_gently();
+            match self.turn(seat, &gateway) {
+                Next::Request => {}
+                Next::Silence => {
+                    self.client.release_buffer();
+                    return Some(Silent::Session(self));
                 }
-            };
-            let gateway = gateway();
-            let log = gateway.url_log.as_ref().map(|log| (log, Entry::begin(self.peer, &head)));
-            let mut outcome = urllog::Outcome::default();
-            let next = self.serve(&gateway, head, &mut outcome);
-            let write_log = |outcome: &urllog::Outcome| {
-                if let Some((log, entry)) = &log {
-                    log.write(entry, outcome);
+                Next::Close => {
+                    self.client.close_gently();
+                    break;
                 }
-            };
-            if let Next::Tunnel(server) = next {
-                let relayed = tunnel::relay(self.client, server);
-                log::debug!("{} {relayed}", self.peer);
-                outcome.bytes = relayed.there.saturating_add(relayed.back);
-                return write_log(&outcome);
+                Next::Tunnel(server, record) => {
+                    let tunnel = Tunnel::new(self.client, server, self.peer, record);
+                    return tunnel.run().map(Silent::Tunnel);
+                }
+                Next::Cut { reset } => {
+                    if reset {
+                        sys::reset(self.client.stream());
+                    }
+                    break;
+                }
             }
-            write_log(&outcome);
-            match next {
-                Next::Request => self.client.release_buffer(),
-                Next::Close => return self.client.close_gently(),
-                Next::Cut { reset: true } => return sys::reset(self.client.stream()),
-                Next::Cut { reset: false } | Next::Tunnel(_) => return,
+        }
+        None
+    }
+
+    /// Where the next request comes from.
+    pub fn streams(&self) -> Vec<Arc<TcpStream>> {
+        vec![self.client.shared_stream()]
+    }
+
+    /// Waits for a request and serves it.
+    fn turn(&mut self, seat: &Seat, gateway: &impl Fn() -> Arc<Gateway>) -> Next {
+        let head = match self.client.read_head(LINGER, HEAD_TIMEOUT) {
+            Ok(head) => head,
+            Err(error) => return self.no_request(&error),
+        };
+        seat.work();
+        let head = match RequestHead::parse(&head) {
+            Ok(head) => head,
+            Err(error) => {
+                let reply = request::unreadable(error.status(), &error);
+                return respond(&mut self.client, &reply, None, false);
             }
+        };
+        let gateway = gateway();
+        let mut record = Record::begin(gateway.url_log.as_ref(), self.peer, &head);
+        match self.serve(&gateway, head, &mut record.outcome) {
+            Next::Tunnel(server, _) => Next::Tunnel(server, Some(record)),
+            next => next,
         }
     }
 
-    /// No request came. Whoever began one is told why it ends here.
-    fn end_of_requests(mut self, error: &ReadError) {
+    /// Whoever began a request is told why it ends here.
+    fn no_request(&mut self, error: &ReadError) -> Next {
         let reply = match error {
+            ReadError::TimedOut { began: false } => return Next::Silence,
             ReadError::TimedOut { began: true } => {
                 Reply::new(408, "The request did not come to its end in time.")
             }
             ReadError::Head(error) => request::unreadable(error.status(), error),
-            _ => return,
+            _ => return CUT,
         };
-        if let Next::Close = respond(&mut self.client, &reply, None, false) {
-            self.client.close_gently();
-        }
+        respond(&mut self.client, &reply, None, false)
     }
 
     /// One request, from its head to the end of its response.
@@ -143,7 +168,7 @@ impl Session {
             }
         };
         let persists = forwarding::persists(head.version, &head.fields);
-        let plan = match own_page(gateway, &head, client) {
+        let plan = match own_page::reply(gateway, &head, client) {
             Some(reply) => Err(reply),
             None => plan(gateway, &head, target, account, private),
         };
@@ -205,7 +230,7 @@ impl Session {
                 let mut wire = Vec::new();
                 response.encode(&mut wire);
                 match client.write_all(&wire) {
-                    Ok(()) => Next::Tunnel(server),
+                    Ok(()) => Next::Tunnel(server, None),
                     Err(_) => CUT,
                 }
             }
@@ -243,32 +268,6 @@ enum OriginLogin {
     /// It is translated: the client is asked by Basic. What it brought, and the field value, which
     /// is withheld as long as the origin may want NTLM.
     Translated(Option<(Arc<Credentials>, Vec<u8>)>),
-}
-
-/// What is fetched from this program itself, as from a web server: its PAC file. A page elsewhere
-/// may give our address a name of its own and read what it fetches here (DNS rebinding): only
-/// names that nobody else can give are answered to.
-fn own_page(gateway: &Gateway, head: &RequestHead, client: &Conn) -> Option<Reply> {
-    if head.target != "/proxy.pac" || !matches!(head.method.as_str(), "GET" | "HEAD") {
-        return None;
-    }
-    let host = head.fields.first("host").filter(|value| !value.is_empty());
-    let host = host.and_then(|value| std::str::from_utf8(value).ok());
-    let proxy = match host.and_then(|text| Authority::parse(text, Some(80)).ok()) {
-        None => client.stream().local_addr().ok()?.to_string(),
-        Some(own)
-            if own.host.parse::<IpAddr>().is_ok()
-                || own.host == "localhost"
-                || own.host.eq_ignore_ascii_case(&sys::host_name()) =>
-        {
-            own.to_string()
-        }
-        Some(_) => {
-            return Some(Reply::new(403, "The PAC file is there for the name of this machine."));
-        }
-    };
-    let script = pac::script(&gateway.config.bypass, &proxy);
-    Some(Reply::file("application/x-ns-proxy-autoconfig", script))
 }
 
 /// Where a request goes and as whom; or what its client is told instead.

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::buffer::spare_capacity;
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use rustix::pipe::{PipeFlags, SpliceFlags};
@@ -103,6 +103,50 @@ pub fn poll(waits: &mut [Wait<'_>], timeout: Option<Duration>) -> io::Result<boo
         wait.ready = outcome;
     }
     Ok(ready > 0)
+}
+
+/// Waits for any number of sockets at once, some of which come and go meanwhile.
+pub struct Watch(OwnedFd);
+
+impl Watch {
+    /// Waits for none yet.
+    ///
+    /// # Errors
+    /// When there is no descriptor for it.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(epoll::create(epoll::CreateFlags::CLOEXEC)?))
+    }
+
+    /// From now on waits until this one can be read, too; `place` is what it is known by.
+    ///
+    /// # Errors
+    /// When the system watches too many already.
+    pub fn add(&self, stream: &TcpStream, place: usize) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(u64::try_from(place).unwrap_or(u64::MAX));
+        Ok(epoll::add(&self.0, stream, data, epoll::EventFlags::IN)?)
+    }
+
+    /// No longer waits for that one.
+    pub fn remove(&self, stream: &TcpStream) {
+        if let Err(error) = epoll::delete(&self.0, stream) {
+            log::trace!("a socket was not watched: {error}");
+        }
+    }
+
+    /// Waits until some can be read, or are broken, and tells which; none when the time ran out.
+    ///
+    /// # Errors
+    /// When the kernel cannot wait.
+    pub fn wait(&self, limit: Duration) -> io::Result<Vec<usize>> {
+        let mut events = Vec::with_capacity(64);
+        let limit = Timespec::try_from(limit).ok();
+        match epoll::wait(&self.0, spare_capacity(&mut events), limit.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let place = |event: &epoll::Event| usize::try_from(event.data.u64()).ok();
+        Ok(events.iter().filter_map(place).collect())
+    }
 }
 
 /// A pipe to move bytes between two sockets without copying them.

@@ -1,77 +1,103 @@
-//! Bytes after a tunnel is open: both directions, one thread, until both have ended.
+//! Bytes after a tunnel is open: both directions, one thread, until both have ended or fallen silent.
 //!
 //! A direction that ends is passed on as an end (half-close) and leaves the other one running.
 //! Nothing is cut for being idle; a peer that vanished is found out by TCP keepalive. An idle
-//! tunnel holds its two sockets and nothing else.
+//! tunnel holds its two sockets and nothing else: no pipe, no buffer, no thread.
 
-use std::fmt;
 use std::io;
-use std::net::{Shutdown, TcpStream};
-use std::time::Duration;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 
 use crate::conn::Conn;
 use crate::sys::{self, Pipe, Wait};
+use crate::urllog::Record;
+use crate::waiting::LINGER;
 
 /// What is read at once as long as there is no pipe.
 const READ_SIZE: usize = 16 * 1024;
-/// How long a direction that fell silent keeps its pipe.
-const PIPE_REST: Duration = Duration::from_secs(1);
+/// What is read at once of what may be a line of a shell.
+const FIRST_READ_SIZE: usize = 2 * 1024;
 /// How often one direction may move bytes before the other one is looked at.
 const TURNS: u8 = 16;
 
-/// What went through.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Relayed {
-    /// Bytes from the first connection to the second.
-    pub there: u64,
-    /// Bytes back.
-    pub back: u64,
+/// An open tunnel.
+pub struct Tunnel {
+    client: Arc<TcpStream>,
+    server: Arc<TcpStream>,
+    there: Direction,
+    back: Direction,
+    peer: SocketAddr,
+    record: Option<Record>,
 }
 
-impl fmt::Display for Relayed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "tunnel closed: {} bytes there, {} back", self.there, self.back)
+impl Tunnel {
+    /// Takes over both ends; `record` is written when it is over.
+    pub fn new(client: Conn, server: Conn, peer: SocketAddr, record: Option<Record>) -> Self {
+        let (client, from_client) = client.into_parts();
+        let (server, from_server) = server.into_parts();
+        let there = Direction::new(from_client);
+        let back = Direction::new(from_server);
+        Self { client, server, there, back, peer, record }
     }
-}
 
-/// Copies both ways until both directions have ended, or one breaks.
-pub fn relay(client: Conn, server: Conn) -> Relayed {
-    let (client, from_client) = client.into_parts();
-    let (server, from_server) = server.into_parts();
-    let mut there = Direction::new(from_client);
-    let mut back = Direction::new(from_server);
-    if let Err(error) = run(&client, &server, &mut there, &mut back) {
-        log::debug!("a tunnel broke: {error}");
+    /// Copies both ways until both directions have ended, or one breaks. Before that only when
+    /// neither side has anything to say: the tunnel is given back then, to be run again once one
+    /// of its [`Tunnel::streams`] can be read.
+    pub fn run(mut self) -> Option<Self> {
+        match self.copy() {
+            Ok(true) => {}
+            Ok(false) => return Some(self),
+            Err(error) => log::debug!("{} the tunnel broke: {error}", self.peer),
+        }
+        let (there, back) = (self.there.total, self.back.total);
+        log::debug!("{} tunnel closed: {there} bytes there, {back} back", self.peer);
+        if let Some(record) = &mut self.record {
+            record.outcome.bytes = there.saturating_add(back);
+        }
+        None
     }
-    Relayed { there: there.total, back: back.total }
-}
 
-fn run(
-    client: &TcpStream,
-    server: &TcpStream,
-    there: &mut Direction,
-    back: &mut Direction,
-) -> io::Result<()> {
-    client.set_nonblocking(true)?;
-    server.set_nonblocking(true)?;
-    let (mut client_ready, mut server_ready) = (false, false);
-    loop {
-        there.advance(client, server, client_ready)?;
-        back.advance(server, client, server_ready)?;
-        if there.ended && back.ended {
-            return Ok(());
+    /// Where something may still come from.
+    pub fn streams(&self) -> Vec<Arc<TcpStream>> {
+        let ends = [(&self.there, &self.client), (&self.back, &self.server)];
+        let open = ends.into_iter().filter(|(direction, _)| !direction.ended);
+        open.map(|(_, stream)| Arc::clone(stream)).collect()
+    }
+
+    /// Whether it came to its end; if not, nothing moves.
+    fn copy(&mut self) -> io::Result<bool> {
+        let Self { client, server, there, back, .. } = self;
+        client.set_nonblocking(true)?;
+        server.set_nonblocking(true)?;
+        let (mut client_ready, mut server_ready) = (false, false);
+        loop {
+            there.advance(client, server, client_ready)?;
+            back.advance(server, client, server_ready)?;
+            if there.ended && back.ended {
+                return Ok(true);
+            }
+            let mut waits = [
+                Wait {
+                    read: there.wants_input(),
+                    write: back.is_loaded(),
+                    ..Wait::readable(client)
+                },
+                Wait {
+                    read: back.wants_input(),
+                    write: there.is_loaded(),
+                    ..Wait::readable(server)
+                },
+            ];
+            if !sys::poll(&mut waits, Some(LINGER))? {
+                there.rest();
+                back.rest();
+                if !there.is_loaded() && !back.is_loaded() {
+                    return Ok(false);
+                }
+            }
+            let [at_client, at_server] = waits;
+            (client_ready, server_ready) = (at_client.ready, at_server.ready);
         }
-        let mut waits = [
-            Wait { read: there.wants_input(), write: back.is_loaded(), ..Wait::readable(client) },
-            Wait { read: back.wants_input(), write: there.is_loaded(), ..Wait::readable(server) },
-        ];
-        let holds_pipe = there.pipe.is_some() || back.pipe.is_some();
-        if !sys::poll(&mut waits, holds_pipe.then_some(PIPE_REST))? {
-            there.rest();
-            back.rest();
-        }
-        let [at_client, at_server] = waits;
-        (client_ready, server_ready) = (at_client.ready, at_server.ready);
     }
 }
 
@@ -79,6 +105,7 @@ fn run(
 struct Direction {
     /// Bytes read, before the tunnel was one or since; they go first.
     ahead: Vec<u8>,
+    read_size: usize,
     sent: usize,
     /// Exists while many bytes move.
     pipe: Option<Pipe>,
@@ -89,7 +116,7 @@ struct Direction {
 
 impl Direction {
     fn new(ahead: Vec<u8>) -> Self {
-        Self { ahead, sent: 0, pipe: None, ended: false, total: 0 }
+        Self { ahead, read_size: FIRST_READ_SIZE, sent: 0, pipe: None, ended: false, total: 0 }
     }
 
     /// Whether bytes are waiting to go out.
@@ -105,6 +132,8 @@ impl Direction {
     fn rest(&mut self) {
         if !self.is_loaded() {
             self.pipe = None;
+            self.ahead = Vec::new();
+            self.read_size = FIRST_READ_SIZE;
         }
     }
 
@@ -141,22 +170,22 @@ impl Direction {
         Ok(())
     }
 
-    /// Reads what has arrived, and makes a pipe where that was much. Where there are no descriptors
-    /// for one, bytes are copied.
+    /// Reads what has arrived: more at a time where there was more, and where that was much, a pipe is
+    /// made. Where there are no descriptors for one, bytes are copied.
     fn read(&mut self, from: &TcpStream) -> io::Result<Option<usize>> {
-        self.ahead.reserve_exact(READ_SIZE);
-        let read = sys::receive(from, &mut self.ahead);
-        match read {
-            Ok(1..) => {
-                if self.ahead.len() == self.ahead.capacity() {
-                    self.pipe = Pipe::new().ok();
+        self.ahead.reserve_exact(self.read_size);
+        match sys::receive(from, &mut self.ahead) {
+            Ok(count) => {
+                if count > 0 && self.ahead.len() == self.ahead.capacity() {
+                    if self.read_size == READ_SIZE {
+                        self.pipe = Pipe::new().ok();
+                    }
+                    self.read_size = READ_SIZE;
                 }
+                Ok(Some(count))
             }
-            _ => self.ahead = Vec::new(),
-        }
-        match read {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            read => read.map(Some),
+            Err(error) => Err(error),
         }
     }
 
@@ -167,7 +196,7 @@ impl Direction {
             self.sent = self.sent.saturating_add(count);
             self.total = self.total.saturating_add(u64::try_from(count).unwrap_or(0));
             if self.sent == self.ahead.len() {
-                self.ahead = Vec::new();
+                self.ahead.clear();
                 self.sent = 0;
             }
             return Ok(true);

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -29,7 +30,7 @@ impl UrlLog {
     }
 
     /// Writes an entry, at once: lines of several threads never mix.
-    pub fn write(&self, entry: &Entry, outcome: &Outcome) {
+    fn write(&self, entry: &Entry, outcome: &Outcome) {
         let millis = entry.began.elapsed().as_millis();
         let line = format!("{} {}{outcome} {millis} ms\n", sys::utc_now(), entry.request);
         if let Err(error) = (&self.file).write_all(line.as_bytes()) {
@@ -41,18 +42,38 @@ impl UrlLog {
     }
 }
 
-/// What is known when a request begins: a finished line needs an [`Outcome`].
-pub struct Entry {
+/// A line to be, written when this is dropped: what is known when a request begins, and what became
+/// of it.
+pub struct Record {
+    /// `None` where nobody wants it.
+    entry: Option<(Arc<UrlLog>, Entry)>,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+struct Entry {
     began: Instant,
     request: String,
 }
 
-impl Entry {
-    /// A request has come.
-    pub fn begin(peer: SocketAddr, head: &RequestHead) -> Self {
-        let target = target::without_userinfo(&head.target);
-        let request = format!("{peer} {} {target} {}", head.method, head.version);
-        Self { began: Instant::now(), request }
+impl Record {
+    /// A request has come, and belongs into `log`.
+    pub fn begin(log: Option<&Arc<UrlLog>>, peer: SocketAddr, head: &RequestHead) -> Self {
+        let entry = log.map(|log| {
+            let target = target::without_userinfo(&head.target);
+            let request = format!("{peer} {} {target} {}", head.method, head.version);
+            (Arc::clone(log), Entry { began: Instant::now(), request })
+        });
+        Self { entry, outcome: Outcome::default() }
+    }
+}
+
+/// It is over.
+impl Drop for Record {
+    fn drop(&mut self) {
+        if let Some((log, entry)) = &self.entry {
+            log.write(entry, &self.outcome);
+        }
     }
 }
 

@@ -1,0 +1,156 @@
+//! Where clients are that have nothing to say. A client has a thread as long as there is something to
+//! do for it; after a second of silence it comes here, where one thread waits for all of them, and
+//! gets a thread again when it is heard. Thousands of silent ones cost a few hundred bytes each.
+//! Knows nothing of what they say.
+
+use std::io;
+use std::net::TcpStream;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::sys::Watch;
+
+/// How long a silent client keeps its thread.
+pub const LINGER: Duration = Duration::from_secs(1);
+/// A thread's stack: name resolution of the C library is what needs the most.
+const STACK_SIZE: usize = 256 * 1024;
+/// How often those are looked for who have waited too long.
+const SWEEP: Duration = Duration::from_secs(60);
+/// How long everything rests when the system has nothing to give.
+pub const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a thread does.
+pub type Work = Box<dyn FnOnce() + Send>;
+
+/// Does `work` in a thread of its own, as soon as the system has one.
+pub fn start(mut work: Work) {
+    while let Err((error, again)) = try_start(work) {
+        log::warn!("a client has to wait for a thread: {error}");
+        thread::sleep(EXHAUSTED_PAUSE);
+        work = again;
+    }
+}
+
+/// Does `work` in a thread of its own.
+///
+/// # Errors
+/// When there is no thread to be had; the work is given back.
+pub fn try_start(work: Work) -> Result<(), (io::Error, Work)> {
+    let slot = Arc::new(Mutex::new(Some(work)));
+    let taken = Arc::clone(&slot);
+    let run = move || take(&taken).into_iter().for_each(|work| work());
+    match thread::Builder::new().stack_size(STACK_SIZE).spawn(run) {
+        Ok(_) => Ok(()),
+        Err(error) => take(&slot).map_or(Ok(()), |work| Err((error, work))),
+    }
+}
+
+fn take(slot: &Mutex<Option<Work>>) -> Option<Work> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// Somebody who waits.
+pub struct Guest {
+    /// Where it may be heard.
+    pub streams: Vec<Arc<TcpStream>>,
+    /// When it has waited too long, and is dropped.
+    pub until: Option<Instant>,
+    /// What is done when it is heard.
+    pub resume: Work,
+}
+
+/// See the module.
+pub struct WaitingRoom {
+    watch: Watch,
+    guests: Mutex<Guests>,
+    /// Somebody came.
+    came: Condvar,
+}
+
+#[derive(Default)]
+struct Guests {
+    /// Each at the place by which [`Watch`] knows it.
+    places: Vec<Option<Guest>>,
+    free: Vec<usize>,
+}
+
+impl WaitingRoom {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// When the system has no descriptor for it.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { watch: Watch::new()?, guests: Mutex::default(), came: Condvar::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Guests> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on somebody waits here. Whatever came before counts as heard.
+    pub fn admit(&self, guest: Guest) {
+        let mut guests = self.lock();
+        let place = guests.free.pop().unwrap_or_else(|| {
+            guests.places.push(None);
+            guests.places.len().saturating_sub(1)
+        });
+        let watched = guest.streams.iter().try_for_each(|stream| self.watch.add(stream, place));
+        // Still locked: whoever is heard is there.
+        if let Some(free) = guests.places.get_mut(place) {
+            *free = Some(guest);
+        }
+        if let Err(error) = watched {
+            log::warn!("a silent client keeps its thread: {error}");
+            if let Some(guest) = self.take(&mut guests, place) {
+                drop(guests);
+                start(guest.resume);
+            }
+            return;
+        }
+        self.came.notify_one();
+    }
+
+    fn take(&self, guests: &mut Guests, place: usize) -> Option<Guest> {
+        // Who was heard on two sockets is gone after the first.
+        let guest = guests.places.get_mut(place)?.take()?;
+        guest.streams.iter().for_each(|stream| self.watch.remove(stream));
+        guests.free.push(place);
+        Some(guest)
+    }
+
+    /// Waits for everybody, for ever: the work of one thread.
+    pub fn attend(&self) {
+        let mut swept = Instant::now();
+        loop {
+            let nobody = |guests: &mut Guests| guests.free.len() == guests.places.len();
+            drop(self.came.wait_while(self.lock(), nobody));
+            match self.watch.wait(SWEEP) {
+                Ok(heard) => {
+                    for place in heard {
+                        let guest = self.take(&mut self.lock(), place);
+                        guest.into_iter().for_each(|guest| start(guest.resume));
+                    }
+                }
+                Err(error) => {
+                    log::error!("silent clients cannot be waited for: {error}");
+                    thread::sleep(EXHAUSTED_PAUSE);
+                }
+            }
+            if swept.elapsed() >= SWEEP {
+                swept = Instant::now();
+                self.sweep(swept);
+            }
+        }
+    }
+
+    fn sweep(&self, now: Instant) {
+        let mut guests = self.lock();
+        let late = |guest: &Guest| guest.until.is_some_and(|until| until <= now);
+        for place in 0..guests.places.len() {
+            if guests.places.get(place).is_some_and(|guest| guest.as_ref().is_some_and(late)) {
+                drop(self.take(&mut guests, place));
+            }
+        }
+    }
+}
