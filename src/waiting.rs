@@ -154,3 +154,31 @@ impl WaitingRoom {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn who_waits_too_long_is_dropped() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let room = WaitingRoom::new().unwrap();
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let mut peers = [Some(now), Some(later), None].map(|until| {
+            let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+            let peer = listener.accept().unwrap().0;
+            room.admit(Guest { streams: vec![stream], until, resume: Box::new(|| {}) });
+            peer
+        });
+        room.sweep(now);
+        assert_eq!(peers[0].read(&mut [0]).unwrap(), 0);
+        for peer in &mut peers[1..] {
+            peer.set_nonblocking(true).unwrap();
+            assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        }
+    }
+}

@@ -58,3 +58,4 @@ mod tidy;
 mod upgrade;
 mod url_log;
 mod vectors;
+mod waiting;
