@@ -44,8 +44,8 @@ pub struct Gateway {
     pub url_log: Option<Arc<UrlLog>>,
     /// Where clients connect: not where a request should be sent.
     pub listening: Vec<SocketAddr>,
-    /// Who this is in Via.
-    pseudonym: String,
+    /// What this is in Via, when the message came as HTTP/1.0 and as HTTP/1.1.
+    via: [String; 2],
     /// Workstation in AUTHENTICATE messages.
     workstation: String,
 }
@@ -63,6 +63,7 @@ impl Gateway {
             .workstation
             .clone()
             .unwrap_or_else(|| sys::host_name().split('.').next().unwrap_or_default().to_owned());
+        let pseudonym = format!("ntlmaps-{:08x}", sys::file_time() & 0xffff_ffff);
         let url_log = config.url_log.as_deref().and_then(|path| {
             let told = |error: &_| log::warn!("URL_LOG: {path}: {error}; requests are not logged");
             UrlLog::open(path).inspect_err(told).ok().map(Arc::new)
@@ -78,7 +79,7 @@ impl Gateway {
             guarded: Remembered::default(),
             workstation: name.to_uppercase(),
             listening,
-            pseudonym: format!("ntlmaps-{:08x}", sys::file_time() & 0xffff_ffff),
+            via: ["1.0", "1.1"].map(|version| format!("{version} {pseudonym}")),
             config,
         }
     }
@@ -87,19 +88,14 @@ impl Gateway {
     /// when two proxies name each other as parent, nothing else tells. Origins get no Via: some
     /// switch compression off for whoever sends it, and no loop leads through them.
     pub fn mark(&self, head: &mut RequestHead) {
-        let via = self.via(head.version);
+        let [http10, http11] = &self.via;
+        let via = if head.version == Version::Http10 { http10 } else { http11 };
         head.fields.push("Via", via.as_bytes());
     }
 
     /// Whether a request was here before.
     pub fn is_marked(&self, head: &RequestHead) -> bool {
-        let versions = [Version::Http10, Version::Http11];
-        versions.iter().any(|version| head.fields.has_member("via", &self.via(*version)))
-    }
-
-    fn via(&self, received: Version) -> String {
-        let received = if received == Version::Http10 { "1.0 " } else { "1.1 " };
-        [received, &self.pseudonym].concat()
+        self.via.iter().any(|via| head.fields.has_member("via", via))
     }
 
     /// Whether each client brings its own account.

@@ -45,7 +45,7 @@ pub fn response(
     let plan = forwarding::prepare_response(&mut head, framing, version, persists);
     let cut = Relayed::Cut { reset: plan.decode || framing == BodyFraming::UntilClose };
     let mut scanner = BodyScanner::new(framing);
-    let mut out = Vec::with_capacity(1024);
+    let mut out = Vec::with_capacity(upstream.conn.buffered().len().saturating_add(1024));
     head.encode(&mut out);
     let mut begun = false;
     // Holds the last bytes of a long body.

@@ -26,20 +26,32 @@ impl FieldLines {
             let start = part.as_ptr().addr().saturating_sub(head.as_ptr().addr());
             start..start.saturating_add(part.len())
         };
-        let mut text = head.to_vec();
-        let lines: Vec<Line> = parsed
-            .iter()
-            .map(|field| Line { name: span(field.name.as_bytes()), value: span(field.value) })
-            .collect();
-        for line in &lines {
+        // With room for what is added on the way.
+        let mut text = Vec::with_capacity(head.len().saturating_add(256));
+        text.extend_from_slice(head);
+        let mut lines = Vec::with_capacity(parsed.len().saturating_add(4));
+        for field in parsed {
+            let line = Line { name: span(field.name.as_bytes()), value: span(field.value) };
             // A folded line of a response becomes one line (RFC 9112 section 5.2).
-            for byte in text.get_mut(line.value.clone()).into_iter().flatten() {
-                if matches!(byte, b'\r' | b'\n') {
-                    *byte = b' ';
+            if field.value.contains(&b'\n') {
+                for byte in text.get_mut(line.value.clone()).into_iter().flatten() {
+                    if matches!(byte, b'\r' | b'\n') {
+                        *byte = b' ';
+                    }
                 }
             }
+            lines.push(line);
         }
         Self { text, lines }
+    }
+
+    /// Whether every line begins behind a CR and a LF in the text it was read from. (Each begins
+    /// behind a LF; only a bare one ends a line for some and not for others.)
+    pub(super) fn end_in_crlf(&self) -> bool {
+        self.lines.iter().all(|line| {
+            let before = self.text.get(..line.name.start).unwrap_or_default();
+            before.is_empty() || before.ends_with(b"\r\n")
+        })
     }
 
     fn slice(&self, span: &Range<usize>) -> &[u8] {
@@ -47,7 +59,8 @@ impl FieldLines {
     }
 
     fn named(&self, line: &Line, name: &str) -> bool {
-        self.slice(&line.name).eq_ignore_ascii_case(name.as_bytes())
+        line.name.len() == name.len()
+            && self.slice(&line.name).eq_ignore_ascii_case(name.as_bytes())
     }
 
     fn store(&mut self, part: &[u8]) -> Range<usize> {
@@ -148,10 +161,16 @@ impl FieldLines {
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        for line in &self.lines {
-            out.extend_from_slice(self.slice(&line.name));
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(self.slice(&line.value));
+        out.reserve(self.text.len().saturating_add(512));
+        for Line { name, value } in &self.lines {
+            let between = self.text.get(name.end..value.start).unwrap_or_default();
+            if between == b": " {
+                out.extend_from_slice(self.slice(&(name.start..value.end)));
+            } else {
+                out.extend_from_slice(self.slice(name));
+                out.extend_from_slice(b": ");
+                out.extend_from_slice(self.slice(value));
+            }
             out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(b"\r\n");

@@ -12,6 +12,8 @@ use super::target::Authority;
 /// Longest head that is read, in bytes, the most field lines in it, and the longest method.
 pub const MAX_HEAD: usize = 64 * 1024;
 const MAX_FIELDS: usize = 256;
+/// As many as all but a few heads have: room for more costs more than reading them.
+const USUAL_FIELDS: usize = 32;
 const MAX_METHOD: usize = 64;
 
 /// HTTP-version (RFC 9112 section 2.3).
@@ -142,24 +144,24 @@ impl RequestHead {
     /// # Errors
     /// [`HeadError`] says which part breaks the grammar.
     pub fn parse(head: &[u8]) -> Result<Self, HeadError> {
-        // It ends a line for some and not for others.
-        if head.split(|b| *b == b'\n').rev().skip(1).any(|line| !line.ends_with(b"\r")) {
+        let end = head.iter().position(|b| *b == b'\n').ok_or(HeadError::StartLine)?;
+        let (line, section) = head.split_at_checked(end).ok_or(HeadError::StartLine)?;
+        let section = section.get(1..).unwrap_or_default();
+        // A bare LF ends a line for some and not for others.
+        let line = line.strip_suffix(b"\r").ok_or(HeadError::LineEnd)?;
+        let (method, target, version) = request_line(line)?;
+        let mut few = [httparse::EMPTY_HEADER; USUAL_FIELDS];
+        let fields = match section_of(section, &mut few) {
+            Err(HeadError::TooLarge) => {
+                section_of(section, &mut [httparse::EMPTY_HEADER; MAX_FIELDS])?
+            }
+            fields => fields?,
+        };
+        let ends = section == b"\r\n" || section.ends_with(b"\r\n\r\n");
+        if !ends || !fields.end_in_crlf() {
             return Err(HeadError::LineEnd);
         }
-        let end = head.iter().position(|b| *b == b'\r').ok_or(HeadError::StartLine)?;
-        let (line, rest) = head.split_at_checked(end).ok_or(HeadError::StartLine)?;
-        let (method, target, version) = request_line(line)?;
-        let section = rest.strip_prefix(b"\r\n").ok_or(HeadError::StartLine)?;
-        let mut lines = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        match httparse::parse_headers(section, &mut lines)? {
-            httparse::Status::Complete((length, parsed)) if length == section.len() => Ok(Self {
-                method: method.to_owned(),
-                target: target.to_owned(),
-                version,
-                fields: FieldLines::of(section, parsed),
-            }),
-            _ => Err(HeadError::Field),
-        }
+        Ok(Self { method: method.to_owned(), target: target.to_owned(), version, fields })
     }
 
     /// A CONNECT that originates here; its Host is still to be set.
@@ -192,6 +194,19 @@ impl RequestHead {
             self.method.as_str(),
             "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE" | "CONNECT" | "PROPFIND"
         )
+    }
+}
+
+/// A header section and the blank line behind it; `room` for its lines.
+fn section_of<'b>(
+    section: &'b [u8],
+    room: &mut [httparse::Header<'b>],
+) -> Result<FieldLines, HeadError> {
+    match httparse::parse_headers(section, room)? {
+        httparse::Status::Complete((length, parsed)) if length == section.len() => {
+            Ok(FieldLines::of(section, parsed))
+        }
+        _ => Err(HeadError::Field),
     }
 }
 
@@ -245,8 +260,19 @@ impl ResponseHead {
     /// # Errors
     /// [`HeadError`] says which part breaks the grammar.
     pub fn parse(head: &[u8]) -> Result<Self, HeadError> {
-        let mut lines = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        let mut parsed = httparse::Response::new(&mut lines);
+        match Self::parse_into(head, &mut [httparse::EMPTY_HEADER; USUAL_FIELDS]) {
+            Err(HeadError::TooLarge) => {
+                Self::parse_into(head, &mut [httparse::EMPTY_HEADER; MAX_FIELDS])
+            }
+            parsed => parsed,
+        }
+    }
+
+    fn parse_into<'b>(
+        head: &'b [u8],
+        room: &mut [httparse::Header<'b>],
+    ) -> Result<Self, HeadError> {
+        let mut parsed = httparse::Response::new(room);
         let status = httparse::ParserConfig::default()
             .allow_spaces_after_header_name_in_responses(true)
             .allow_obsolete_multiline_headers_in_responses(true)

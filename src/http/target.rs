@@ -167,7 +167,7 @@ impl RequestTarget {
         let authority =
             Authority::parse(host, Some(default_port)).map_err(TargetError::Authority)?;
         let host = host.strip_suffix(':').unwrap_or(host);
-        let prefix = format!("{scheme}://{host}");
+        let prefix = [scheme, "://", host].concat();
         Ok(Self::Absolute { scheme: lower, authority, prefix, path: path.to_owned() })
     }
 
@@ -180,8 +180,8 @@ impl RequestTarget {
                 match (path.as_str(), method) {
                     ("", "OPTIONS") if to_origin => "*".to_owned(),
                     ("", "OPTIONS") => prefix.to_owned(),
-                    (path, _) if path.starts_with('/') => format!("{prefix}{path}"),
-                    (path, _) => format!("{prefix}/{path}"),
+                    (path, _) if path.starts_with('/') => [prefix, path].concat(),
+                    (path, _) => [prefix, "/", path].concat(),
                 }
             }
             Self::Authority(authority) => authority.to_string(),
