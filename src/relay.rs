@@ -52,15 +52,20 @@ pub fn response(
     let mut pipe = None;
     loop {
         let ahead = upstream.conn.buffered();
-        let scanned = if plan.decode {
-            scanner.decode(ahead, &mut out)
-        } else {
-            scanner.scan(ahead).inspect(|count| {
-                out.extend_from_slice(ahead.get(..*count).unwrap_or_default());
-            })
-        };
+        let scanned =
+            if plan.decode { scanner.decode(ahead, &mut out) } else { scanner.scan(ahead) };
         match scanned {
-            Ok(count) => upstream.conn.consume(count),
+            Ok(count) if plan.decode => upstream.conn.consume(count),
+            Ok(count) => {
+                let part = ahead.get(..count).unwrap_or_default();
+                // What comes first goes with the head, and the last waits for the pool.
+                if !begun || scanner.is_done() {
+                    out.extend_from_slice(part);
+                } else if body.write_to_client(part).is_err() {
+                    return cut;
+                }
+                upstream.conn.consume(count);
+            }
             Err(error) => {
                 log::warn!("the {} sent a response that is cut: {error}", upstream.hop);
                 let failure = || Relayed::Unfit(Failure::bad_response(&upstream.hop, &error));
@@ -70,7 +75,7 @@ pub fn response(
         if scanner.is_done() {
             break;
         }
-        if body.write_to_client(&out).is_err() {
+        if !out.is_empty() && body.write_to_client(&out).is_err() {
             return cut;
         }
         out.clear();
