@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use crate::auth::credentials::Credentials;
 use crate::config::Route;
 use crate::conn::Conn;
-use crate::exchange::{self, Outgoing};
+use crate::dispatch;
+use crate::exchange::Outgoing;
 use crate::failure::{Failure, HopName};
 use crate::gateway::Gateway;
 use crate::http::forwarding;
@@ -165,12 +166,12 @@ fn open(
     account: Option<&Arc<Credentials>>,
 ) -> Result<(Conn, Option<HopName>), Closed> {
     if let Route::Direct = gateway.config.route(to) {
-        return exchange::connect(gateway, to)
+        return dispatch::connect(gateway, to)
             .map(|server| (server, None))
             .map_err(Closed::Failure);
     }
     let request = Outgoing { head, account, private: None };
-    let answer = exchange::through_parent(gateway, &request, &mut RequestBody::none())
+    let answer = dispatch::through_parent(gateway, &request, &mut RequestBody::none())
         .map_err(Closed::Failure)?;
     match answer.head.status {
         200..=299 => Ok((answer.upstream.conn, Some(answer.upstream.hop))),

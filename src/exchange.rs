@@ -1,7 +1,6 @@
 //! One request, one next hop: take a connection or dial one, authenticate it, send the request and
 //! return the head of the final response. The only place where a [`Handshake`] meets a [`Conn`].
 
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +15,10 @@ use crate::http::framing::BodyFraming;
 use crate::http::head::{FieldLines, RequestHead, ResponseHead, Version};
 use crate::http::target::{self, Authority};
 use crate::ntlm::crypto;
-use crate::parents::{self, DialError, ORIGIN_CONNECT_TIMEOUT, Parent, dial};
-use crate::pool::{Key, Pool, Private};
+use crate::parents::{ORIGIN_CONNECT_TIMEOUT, Parent, dial};
+use crate::pool::{Key, Private};
 use crate::request_body::RequestBody;
-use crate::response;
+use crate::response::{self, Answer, Upstream};
 
 /// How long the answer to a complete request may take. A parent gives up on its origin earlier.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
@@ -29,8 +28,10 @@ const MAX_INTERIM: u8 = 100;
 
 /// Who answers a request.
 #[derive(Clone, Copy)]
-enum NextHop<'a> {
+pub enum NextHop<'a> {
+    /// A parent.
     Parent(&'a Parent),
+    /// The origin itself.
     Origin(&'a Authority),
 }
 
@@ -39,37 +40,6 @@ impl NextHop<'_> {
         match self {
             Self::Parent(parent) => &parent.authority,
             Self::Origin(authority) => authority,
-        }
-    }
-}
-
-/// The head of a final response; its body is still to be read from `upstream`.
-pub struct Answer {
-    /// The head as it came.
-    pub head: ResponseHead,
-    /// How its body ends.
-    pub framing: BodyFraming,
-    /// Where its body comes from.
-    pub upstream: Upstream,
-}
-
-/// A connection with a response body on it.
-pub struct Upstream {
-    /// The connection.
-    pub conn: Conn,
-    key: Key,
-    /// Whether it may serve another request when the body is complete.
-    reusable: bool,
-    /// Who is at the other end.
-    pub hop: HopName,
-}
-
-impl Upstream {
-    /// The body is complete: leaves the connection for the next request, if it is fit for one.
-    /// Bytes behind the end of a response are nobody's: such a connection is not.
-    pub fn release(self, pool: &Pool) {
-        if self.reusable && self.conn.buffered().is_empty() {
-            pool.put(self.key, self.conn);
         }
     }
 }
@@ -84,71 +54,8 @@ pub struct Outgoing<'a> {
     pub private: Option<Private>,
 }
 
-/// Sends a request through the parents, the first that can be reached.
-///
-/// # Errors
-/// [`Failure`], when no final response came.
-pub fn through_parent(
-    gateway: &Gateway,
-    request: &Outgoing<'_>,
-    body: &mut RequestBody<'_>,
-) -> Result<Answer, Failure> {
-    let mut errors = Vec::new();
-    for parent in gateway.parents.order() {
-        match exchange(gateway, NextHop::Parent(parent), request, body) {
-            Err(Failure::Unreachable { errors: mut reasons, .. }) => errors.append(&mut reasons),
-            other => return other,
-        }
-    }
-    Err(Failure::Unreachable { is_parent: true, errors })
-}
-
-/// Sends a request to the origin itself.
-///
-/// # Errors
-/// [`Failure`], when no final response came.
-pub fn to_origin(
-    gateway: &Gateway,
-    origin: &Authority,
-    request: &Outgoing<'_>,
-    body: &mut RequestBody<'_>,
-) -> Result<Answer, Failure> {
-    exchange(gateway, NextHop::Origin(origin), request, body)
-}
-
-fn exchange(
-    gateway: &Gateway,
-    hop: NextHop<'_>,
-    request: &Outgoing<'_>,
-    body: &mut RequestBody<'_>,
-) -> Result<Answer, Failure> {
-    let is_parent = matches!(hop, NextHop::Parent(_));
-    let next_hop = hop.authority().clone();
-    let exchange = Exchange {
-        gateway,
-        hop,
-        side: if is_parent { Side::Proxy } else { Side::Origin },
-        name: HopName { authority: next_hop.clone(), is_parent },
-        head: request.head,
-        key: Key {
-            next_hop,
-            is_parent,
-            credentials: request.account.cloned(),
-            private: request.private.clone(),
-        },
-    };
-    // A connection in the pool need not be logged in, or no longer be.
-    if (body.is_repeatable() || !gateway.guarded.contains(&exchange.guarded()))
-        && let Some(conn) = gateway.pool.take(&exchange.key)
-        && let Some(answer) = exchange.on_pooled(conn, body)?
-    {
-        return Ok(answer);
-    }
-    exchange.on_fresh(body)
-}
-
 /// What stays the same through every leg of one exchange.
-struct Exchange<'a> {
+pub struct Exchange<'a> {
     gateway: &'a Gateway,
     hop: NextHop<'a>,
     side: Side,
@@ -175,6 +82,40 @@ impl Leg {
 }
 
 impl<'a> Exchange<'a> {
+    /// An exchange that has not begun.
+    pub fn new(gateway: &'a Gateway, hop: NextHop<'a>, request: &'a Outgoing<'_>) -> Self {
+        let is_parent = matches!(hop, NextHop::Parent(_));
+        let next_hop = hop.authority().clone();
+        Self {
+            gateway,
+            hop,
+            side: if is_parent { Side::Proxy } else { Side::Origin },
+            name: HopName { authority: next_hop.clone(), is_parent },
+            head: request.head,
+            key: Key {
+                next_hop,
+                is_parent,
+                credentials: request.account.cloned(),
+                private: request.private.clone(),
+            },
+        }
+    }
+
+    /// Sends the request and reads the head of its final response.
+    ///
+    /// # Errors
+    /// [`Failure`], when none came.
+    pub fn run(&self, body: &mut RequestBody<'_>) -> Result<Answer, Failure> {
+        // A connection in the pool need not be logged in, or no longer be.
+        if (body.is_repeatable() || !self.gateway.guarded.contains(&self.guarded()))
+            && let Some(conn) = self.gateway.pool.take(&self.key)
+            && let Some(answer) = self.on_pooled(conn, body)?
+        {
+            return Ok(answer);
+        }
+        self.on_fresh(body)
+    }
+
     /// The request on a connection that served others before. `None` when a fresh one may do
     /// better: nothing came back and the request may be repeated (RFC 9110 section 9.2.2), or the
     /// login is forgotten.
@@ -467,26 +408,6 @@ impl<'a> Exchange<'a> {
             NextHop::Parent(parent) => self.gateway.parents.dial(parent),
             NextHop::Origin(origin) => dial(origin, ORIGIN_CONNECT_TIMEOUT),
         };
-        dialed_conn(self.gateway, dialed, self.name.is_parent)
+        self.gateway.adopt(dialed, self.name.is_parent)
     }
-}
-
-fn dialed_conn(
-    gateway: &Gateway,
-    dialed: Result<TcpStream, DialError>,
-    is_parent: bool,
-) -> Result<Conn, Failure> {
-    let stream = dialed.map_err(|error| Failure::Unreachable { is_parent, errors: vec![error] })?;
-    if parents::is_own(&stream, &gateway.listening) {
-        return Err(Failure::Loop);
-    }
-    Conn::new(stream).map_err(|error| Failure::System(error.to_string()))
-}
-
-/// Opens a connection to the origin itself, for a tunnel.
-///
-/// # Errors
-/// [`Failure::Unreachable`], or [`Failure::Loop`].
-pub fn connect(gateway: &Gateway, origin: &Authority) -> Result<Conn, Failure> {
-    dialed_conn(gateway, dial(origin, ORIGIN_CONNECT_TIMEOUT), false)
 }

@@ -2,18 +2,19 @@
 //! accounts. A reload replaces it as a whole, so that everything begins afresh. Sends nothing.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::auth::credentials::Credentials;
 use crate::auth::{Login, Standing};
 use crate::config::{Account, Config};
+use crate::conn::Conn;
 use crate::failure::Failure;
 use crate::guard::Guard;
 use crate::http::head::{RequestHead, Version};
 use crate::http::target::Authority;
 use crate::ntlm::{Client, Moment, crypto};
-use crate::parents::Parents;
+use crate::parents::{self, DialError, Parents};
 use crate::pool::{Key, Pool};
 use crate::sys;
 use crate::urllog::UrlLog;
@@ -82,6 +83,23 @@ impl Gateway {
             via: ["1.0", "1.1"].map(|version| format!("{version} {pseudonym}")),
             config,
         }
+    }
+
+    /// Takes over a dialed connection, unless it leads here.
+    ///
+    /// # Errors
+    /// [`Failure::Unreachable`], or [`Failure::Loop`].
+    pub fn adopt(
+        &self,
+        dialed: Result<TcpStream, DialError>,
+        is_parent: bool,
+    ) -> Result<Conn, Failure> {
+        let stream =
+            dialed.map_err(|error| Failure::Unreachable { is_parent, errors: vec![error] })?;
+        if parents::is_own(&stream, &self.listening) {
+            return Err(Failure::Loop);
+        }
+        Conn::new(stream).map_err(|error| Failure::System(error.to_string()))
     }
 
     /// Names this proxy in the Via of a request to a parent, so that one that comes back is known:

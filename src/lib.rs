@@ -41,6 +41,8 @@
 //! - [`gateway`]: what all exchanges share, and what a reload replaces. *Never* sends anything.
 //! - [`guard`]: which credentials may be sent where. *Never* knows what they are for.
 //! - [`request_body`]: the body on its way up. *Never* holds more than its beginning.
+//! - [`plan`]: who gets a request, and as whom. *Never* sends anything.
+//! - [`dispatch`]: to the parents in turn, or to the origin. *Never* knows a handshake.
 //! - [`exchange`]: one request, one next hop; the only place where a handshake meets a connection.
 //!   *Never* speaks to the client but to pull its body and pass on interim responses.
 //! - [`response`]: responses of a next hop as they come in. *Never* knows why they were asked for.
@@ -111,6 +113,7 @@ pub mod clients;
 pub mod config;
 pub mod conn;
 pub mod diagnose;
+pub mod dispatch;
 pub mod door;
 pub mod exchange;
 pub mod failure;
@@ -121,6 +124,7 @@ pub mod listeners;
 pub mod ntlm;
 pub mod own_page;
 pub mod parents;
+pub mod plan;
 pub mod pool;
 pub mod relay;
 pub mod request_body;

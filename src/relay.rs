@@ -1,12 +1,12 @@
 //! A response on its way to the client, body and all, streamed as it comes.
 
-use crate::exchange::{Answer, Upstream};
 use crate::failure::Failure;
 use crate::http::forwarding;
 use crate::http::framing::{BodyFraming, BodyScanner};
 use crate::http::head::Version;
 use crate::pool::Pool;
 use crate::request_body::RequestBody;
+use crate::response::{Answer, Upstream};
 use crate::sys::Pipe;
 
 /// What is left of a body when a pipe is worth its making.

@@ -1,4 +1,5 @@
-//! Responses of a next hop as they come in: the head, and the rest of one that nobody wants.
+//! Responses of a next hop as they come in: the head, the connection that the body is still on, and
+//! the rest of one that nobody wants.
 
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use crate::failure::{Failure, HopName};
 use crate::http::forwarding;
 use crate::http::framing::{BodyFraming, BodyScanner};
 use crate::http::head::{FieldLines, ResponseHead};
+use crate::pool::{Key, Pool};
 
 /// How long a head may take from its first byte to its last.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -14,6 +16,38 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// long.
 const MAX_DRAIN: usize = 256 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The head of a final response; its body is still to be read from `upstream`.
+pub struct Answer {
+    /// The head as it came.
+    pub head: ResponseHead,
+    /// How its body ends.
+    pub framing: BodyFraming,
+    /// Where its body comes from.
+    pub upstream: Upstream,
+}
+
+/// A connection with a response body on it.
+pub struct Upstream {
+    /// The connection.
+    pub conn: Conn,
+    /// What it is in the pool.
+    pub(crate) key: Key,
+    /// Whether it may serve another request when the body is complete.
+    pub(crate) reusable: bool,
+    /// Who is at the other end.
+    pub hop: HopName,
+}
+
+impl Upstream {
+    /// The body is complete: leaves the connection for the next request, if it is fit for one.
+    /// Bytes behind the end of a response are nobody's: such a connection is not.
+    pub fn release(self, pool: &Pool) {
+        if self.reusable && self.conn.buffered().is_empty() {
+            pool.put(self.key, self.conn);
+        }
+    }
+}
 
 /// Reads the head of a response, interim or final, which may take `patience` to begin. `request`:
 /// what the fields said that it answers.

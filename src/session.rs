@@ -2,28 +2,27 @@
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::auth::credentials::Credentials;
-use crate::auth::{Side, basic};
+use crate::auth::Side;
 use crate::clients::Seat;
-use crate::config::Route;
 use crate::conn::{Conn, ReadError};
-use crate::exchange::{self, Answer, Outgoing};
-use crate::failure::{Failure, LOOP, ask_for_account};
+use crate::dispatch;
+use crate::exchange::Outgoing;
+use crate::failure::{Failure, ask_for_account};
 use crate::gateway::Gateway;
 use crate::http::challenge::Challenge;
 use crate::http::forwarding;
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::reply::Reply;
 use crate::http::request;
-use crate::http::target::{self, Authority, RequestTarget};
-use crate::ntlm::crypto;
+use crate::http::target::{self, Authority};
 use crate::own_page;
+use crate::plan::{Hop, OriginLogin, OwnAccount, Plan, plan, stranger};
 use crate::pool::Private;
 use crate::relay::{self, Relayed};
 use crate::request_body::RequestBody;
+use crate::response::Answer;
 use crate::sys;
 use crate::tunnel::Tunnel;
 use crate::urllog::{self, Record};
@@ -48,12 +47,6 @@ pub enum Silent {
     Session(Session),
     /// It is a tunnel.
     Tunnel(Tunnel),
-}
-
-/// An account and the field value that said so. The hashes are computed once, not for each request.
-struct OwnAccount {
-    value: Vec<u8>,
-    credentials: Arc<Credentials>,
 }
 
 /// What becomes of the client's connection after a request.
@@ -245,141 +238,6 @@ impl Session {
     }
 }
 
-/// What is to be done with a request.
-struct Plan {
-    target: RequestTarget,
-    authority: Authority,
-    private: Option<Private>,
-    hop: Hop,
-}
-
-/// Who gets it, and as whom.
-enum Hop {
-    Parent(Option<Arc<Credentials>>),
-    Origin(OriginLogin),
-}
-
-/// What becomes of a 401.
-enum OriginLogin {
-    /// It is the client's business.
-    Client,
-    /// It is answered with the account of the configuration.
-    Configured(Arc<Credentials>),
-    /// It is translated: the client is asked by Basic. What it brought, and the field value, which
-    /// is withheld as long as the origin may want NTLM.
-    Translated(Option<(Arc<Credentials>, Vec<u8>)>),
-}
-
-/// Where a request goes and as whom; or what its client is told instead.
-fn plan(
-    gateway: &Gateway,
-    head: &RequestHead,
-    target: RequestTarget,
-    known: &mut Option<OwnAccount>,
-    private: &mut Option<Private>,
-) -> Result<Plan, Reply> {
-    if gateway.is_marked(head) {
-        return Err(Reply::new(508, LOOP));
-    }
-    let authority = request::recipient(head, &target)?.clone();
-    let private = private_to(private, &authority, head);
-    let hop = match gateway.config.route(&authority) {
-        Route::Parent if gateway.is_per_client() => {
-            let account = head
-                .fields
-                .first("proxy-authorization")
-                .and_then(|value| own_account(gateway, value, known))
-                .ok_or_else(|| ask_for_account(Side::Proxy))?;
-            Hop::Parent(Some(account))
-        }
-        Route::Parent => Hop::Parent(gateway.account.clone()),
-        Route::Direct => {
-            if matches!(&target, RequestTarget::Absolute { scheme, .. } if scheme != "http") {
-                return Err(Reply::new(
-                    501,
-                    "Without a parent proxy only http:// can be fetched this way; https goes \
-                     through CONNECT, which programs use when https_proxy names this proxy.",
-                ));
-            }
-            // Who logged in by itself goes on as that one.
-            Hop::Origin(match private {
-                Some(_) => OriginLogin::Client,
-                None => origin_login(gateway, &authority, head, known),
-            })
-        }
-    };
-    Ok(Plan { target, authority, private, hop })
-}
-
-fn origin_login(
-    gateway: &Gateway,
-    origin: &Authority,
-    head: &RequestHead,
-    known: &mut Option<OwnAccount>,
-) -> OriginLogin {
-    let brought = head.fields.first("authorization");
-    if head.method == "CONNECT" || !gateway.config.answers_origin(origin) {
-        return OriginLogin::Client;
-    }
-    match (&gateway.account, brought) {
-        (Some(account), None) => OriginLogin::Configured(Arc::clone(account)),
-        (None, None) if gateway.is_per_client() => OriginLogin::Translated(None),
-        (None, Some(value))
-            if gateway.is_per_client() && !gateway.strangers.contains(&stranger(origin, value)) =>
-        {
-            match own_account(gateway, value, known) {
-                Some(account) => OriginLogin::Translated(Some((account, value.to_vec()))),
-                None => OriginLogin::Client,
-            }
-        }
-        _ => OriginLogin::Client,
-    }
-}
-
-/// Credentials of a client as they are remembered.
-fn stranger(origin: &Authority, value: &[u8]) -> (Authority, crypto::Key) {
-    (origin.clone(), crypto::md5(&[value]))
-}
-
-/// The account a client brings by Basic.
-fn own_account(
-    gateway: &Gateway,
-    value: &[u8],
-    known: &mut Option<OwnAccount>,
-) -> Option<Arc<Credentials>> {
-    if let Some(before) = known.as_ref().filter(|before| before.value == value) {
-        return Some(Arc::clone(&before.credentials));
-    }
-    let (name, password) = basic::decode(value)?;
-    let (domain, user) = Credentials::split_name(&name, &gateway.config.default_domain);
-    let credentials = Arc::new(Credentials::from_password(domain, user, &password));
-    *known = Some(OwnAccount { value: value.to_vec(), credentials: Arc::clone(&credentials) });
-    Some(credentials)
-}
-
-/// Whether the connection to the next hop is for this client alone: it logs in to that origin by
-/// itself, with a scheme that authenticates the connection.
-fn private_to(
-    known: &mut Option<Private>,
-    origin: &Authority,
-    head: &RequestHead,
-) -> Option<Private> {
-    static SESSIONS: AtomicU64 = AtomicU64::new(0);
-    let value = head.fields.first("authorization");
-    let scheme = value.and_then(|value| value.split(|b| b" \t".contains(b)).next());
-    // NTLM and Negotiate do, and others that nobody counts; only these are known not to.
-    let to_request: [&[u8]; 3] = [b"Basic", b"Digest", b"Bearer"];
-    let to_connection =
-        scheme.is_some_and(|scheme| !to_request.iter().any(|s| s.eq_ignore_ascii_case(scheme)));
-    if known.as_ref().is_none_or(|private| private.origin != *origin) {
-        *known = to_connection.then(|| Private {
-            session: SESSIONS.fetch_add(1, Ordering::Relaxed),
-            origin: origin.clone(),
-        });
-    }
-    known.clone()
-}
-
 /// What comes back.
 enum Outcome {
     Response(Box<Answer>),
@@ -409,11 +267,11 @@ fn send(
     let connect = request.head.method == "CONNECT";
     let answer = match origin {
         Some(origin) if connect => {
-            let server = exchange::connect(gateway, origin)?;
+            let server = dispatch::connect(gateway, origin)?;
             return Ok(Outcome::Tunnel(ResponseHead::established(), server));
         }
-        Some(origin) => exchange::to_origin(gateway, origin, request, body)?,
-        None => exchange::through_parent(gateway, request, body)?,
+        Some(origin) => dispatch::to_origin(gateway, origin, request, body)?,
+        None => dispatch::through_parent(gateway, request, body)?,
     };
     // A 101 passed only if the client asked for it.
     if answer.head.status == 101 || connect && matches!(answer.head.status, 200..=299) {
