@@ -109,6 +109,11 @@ impl Conn {
         self.probed
     }
 
+    /// Whether the peer has ended it, and left nothing behind.
+    pub fn has_ended(&self) -> bool {
+        self.buffered().is_empty() && sys::has_ended(&self.stream)
+    }
+
     /// A request is about to go out. A connection that is not quiet now never is again.
     pub fn note_request(&mut self) {
         self.spoiled = !self.probed && !self.is_quiet();

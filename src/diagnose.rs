@@ -397,8 +397,8 @@ impl Hop {
     }
 
     /// The connection, when it can be used again.
-    fn drain(&self, conn: Conn, response: &ResponseHead) -> Option<Conn> {
-        response::drain(conn, &self.head.method, response)
+    fn drain(&self, mut conn: Conn, response: &ResponseHead) -> Option<Conn> {
+        response::drain(&mut conn, &self.head.method, response).then_some(conn)
     }
 
     /// Sends the request, with credentials or without, and reads the final answer.

@@ -1,7 +1,7 @@
 //! To whom a request is sent: to the parents in turn, or to the origin itself.
 
 use crate::conn::Conn;
-use crate::exchange::{Exchange, NextHop, Outgoing};
+use crate::exchange::{Exchange, NextHop, Outgoing, Retry};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::http::target::Authority;
@@ -9,23 +9,57 @@ use crate::parents::{ORIGIN_CONNECT_TIMEOUT, dial};
 use crate::request_body::RequestBody;
 use crate::response::Answer;
 
-/// Sends a request through the parents, the first that can be reached.
+/// Sends a request through the parents, the first that can be reached. One that dies takes no
+/// request with it that may be repeated: it gets a fresh connection, and then the next parent.
+/// `None`: the request is to go direct, since no parent can be reached.
 ///
 /// # Errors
 /// [`Failure`], when no final response came.
-pub fn through_parent(
+pub fn through_parents(
     gateway: &Gateway,
     request: &Outgoing<'_>,
     body: &mut RequestBody<'_>,
-) -> Result<Answer, Failure> {
-    let mut errors = Vec::new();
-    for parent in gateway.parents.order() {
-        match Exchange::new(gateway, NextHop::Parent(parent), request).run(body) {
-            Err(Failure::Unreachable { errors: mut reasons, .. }) => errors.append(&mut reasons),
-            other => return other,
-        }
+) -> Result<Option<Answer>, Failure> {
+    let parents = &gateway.parents;
+    if parents.are_away() {
+        return Ok(None);
     }
-    Err(Failure::Unreachable { is_parent: true, errors })
+    let (mut errors, mut lost, mut reached, mut risked) = (Vec::new(), None, false, false);
+    let order = parents.order();
+    for parent in &order {
+        let exchange = Exchange::new(gateway, NextHop::Parent(parent), request);
+        loop {
+            let failure = match exchange.run(body) {
+                Err(Failure::Unreachable { errors: mut reasons, .. }) => {
+                    errors.append(&mut reasons);
+                    break;
+                }
+                Err(failure) => failure,
+                answered => return answered.map(Some),
+            };
+            let (retry, elsewhere) = exchange.retry();
+            let elsewhere = elsewhere || retry == Retry::Once && order.len() > 1;
+            if elsewhere {
+                parents.note_silence(parent);
+            }
+            if retry == Retry::Never || retry == Retry::Once && risked {
+                return Err(failure);
+            }
+            risked |= retry == Retry::Once;
+            log::debug!("{failure} It is sent again.");
+            lost = Some(failure);
+            if elsewhere {
+                break;
+            }
+        }
+        reached |= exchange.was_reached();
+    }
+    match lost {
+        Some(failure) => Err(failure),
+        // What a parent may have begun is not done a second time another way.
+        None if parents.may_go_direct() && !reached => Ok(None),
+        None => Err(Failure::Unreachable { is_parent: true, errors }),
+    }
 }
 
 /// Sends a request to the origin itself.

@@ -165,14 +165,15 @@ fn open(
     head: &RequestHead,
     account: Option<&Arc<Credentials>>,
 ) -> Result<(Conn, Option<HopName>), Closed> {
-    if let Route::Direct = gateway.config.route(to) {
-        return dispatch::connect(gateway, to)
-            .map(|server| (server, None))
-            .map_err(Closed::Failure);
-    }
     let request = Outgoing { head, account, private: None };
-    let answer = dispatch::through_parent(gateway, &request, &mut RequestBody::none())
-        .map_err(Closed::Failure)?;
+    let answer = match gateway.config.route(to) {
+        Route::Direct => Ok(None),
+        Route::Parent => dispatch::through_parents(gateway, &request, &mut RequestBody::none()),
+    };
+    let Some(answer) = answer.map_err(Closed::Failure)? else {
+        let server = dispatch::connect(gateway, to).map_err(Closed::Failure)?;
+        return Ok((server, None));
+    };
     match answer.head.status {
         200..=299 => Ok((answer.upstream.conn, Some(answer.upstream.hop))),
         status => Err(Closed::Status(answer.upstream.hop, status)),

@@ -1,6 +1,7 @@
 //! One request, one next hop: take a connection or dial one, authenticate it, send the request and
 //! return the head of the final response. The only place where a [`Handshake`] meets a [`Conn`].
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +63,23 @@ pub struct Exchange<'a> {
     name: HopName,
     head: &'a RequestHead,
     key: Key,
+    /// The next hop was reached: by a fresh connection, or it answered.
+    reached: Cell<bool>,
+    /// How many connections ended without an answer.
+    ended: Cell<u8>,
+    /// What that leaves possible.
+    retry: Cell<Retry>,
+}
+
+/// Whether a request may be sent again whose connection ended before a byte of the response came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// It may have been processed, or the credentials been refused.
+    Never,
+    /// Credentials went out that worked before: once.
+    Once,
+    /// Nothing is lost.
+    Freely,
 }
 
 /// One request of a handshake.
@@ -98,16 +116,33 @@ impl<'a> Exchange<'a> {
                 credentials: request.account.cloned(),
                 private: request.private.clone(),
             },
+            reached: Cell::new(false),
+            ended: Cell::new(0),
+            retry: Cell::new(Retry::Never),
         }
     }
 
-    /// Sends the request and reads the head of its final response.
+    /// Whether the next hop was reached.
+    pub fn was_reached(&self) -> bool {
+        self.reached.get()
+    }
+
+    /// After a failure: whether the request may be sent again, and whether to another parent: two
+    /// connections to this one ended, or it is silent.
+    pub fn retry(&self) -> (Retry, bool) {
+        (self.retry.get(), self.ended.get() >= 2)
+    }
+
+    /// Sends the request and reads the head of its final response. After a failure, on a fresh
+    /// connection.
     ///
     /// # Errors
     /// [`Failure`], when none came.
     pub fn run(&self, body: &mut RequestBody<'_>) -> Result<Answer, Failure> {
+        self.retry.set(Retry::Never);
         // A connection in the pool need not be logged in, or no longer be.
-        if (body.is_repeatable() || !self.gateway.guarded.contains(&self.guarded()))
+        if self.ended.get() == 0
+            && (body.is_repeatable() || !self.gateway.guarded.contains(&self.guarded()))
             && let Some(conn) = self.gateway.pool.take(&self.key)
             && let Some(answer) = self.on_pooled(conn, body)?
         {
@@ -136,10 +171,12 @@ impl<'a> Exchange<'a> {
         let response = match self.leg(&mut conn, &leg, body) {
             Err(Failure::Closed(..)) if self.head.is_idempotent() && body.rewind().is_ok() => {
                 log::debug!("the {} had closed an idle connection", self.name);
+                self.ended.set(1);
                 return Ok(None);
             }
             other => other?,
         };
+        self.reached.set(true);
         // Without an account there is nothing better to try: the demand is the answer.
         if response.status == self.side.status() && self.key.credentials.is_some() {
             log::debug!("the {} asks for a login again", self.name);
@@ -191,8 +228,12 @@ impl<'a> Exchange<'a> {
                     continue;
                 }
                 Err(error) => {
-                    attempt.into_iter().for_each(Attempt::unanswered);
-                    return Err(error);
+                    let retry = match attempt.map(Attempt::unanswered) {
+                        None => Retry::Freely,
+                        Some(true) => Retry::Once,
+                        Some(false) => Retry::Never,
+                    };
+                    return Err(self.ended(error, retry, &leg, body));
                 }
                 Ok(response) => response,
             };
@@ -221,7 +262,7 @@ impl<'a> Exchange<'a> {
                 Verdict::Relay if !restarted => {
                     restarted = true;
                     handshake.restart();
-                    conn = self.keep(line, &response, self.persists(&response));
+                    conn = self.keep(line, &response, self.persists(&response)).ok();
                     leg = Leg::PLAIN;
                 }
                 Verdict::Relay => {
@@ -233,14 +274,17 @@ impl<'a> Exchange<'a> {
                     // does); behind a bare 407 it costs little to believe it.
                     let bound = handshake.carrier().is_some();
                     let stays = complete && !reply.fresh && (bound || self.persists(&response));
-                    conn = self.keep(line, &response, stays);
+                    let kept = self.keep(line, &response, stays);
                     if let (true, NextHop::Parent(parent)) = (reply.last, self.hop) {
                         parent.note_carrier(handshake.carrier());
                     }
-                    if bound && conn.is_none() {
+                    if let (true, Err(ended)) = (bound, &kept) {
                         let reason = " to the NTLM handshake".to_owned();
-                        return Err(Failure::Closed(self.name.clone(), reason));
+                        let closed = Failure::Closed(self.name.clone(), reason);
+                        let retry = if *ended { Retry::Freely } else { Retry::Never };
+                        return Err(self.ended(closed, retry, &leg, body));
                     }
+                    conn = kept.ok();
                     if leg.with_body {
                         if restarted {
                             self.gateway.guarded.note(self.guarded());
@@ -268,13 +312,39 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// Takes note of whether the request may be sent again after `error` ended a leg. `retry`: what
+    /// the credentials that were sent allow.
+    fn ended(
+        &self,
+        error: Failure,
+        retry: Retry,
+        leg: &Leg,
+        body: &mut RequestBody<'_>,
+    ) -> Failure {
+        let ended = match &error {
+            Failure::Closed(..) => 1,
+            // A parent that says nothing to what it answers by itself has stopped working.
+            Failure::Silent(_, waited) if *waited < ANSWER_TIMEOUT => 2,
+            _ => return error,
+        };
+        self.ended.set(self.ended.get().saturating_add(ended));
+        // A client's own login is to that connection.
+        let harmless = (leg.asks || self.head.is_idempotent()) && self.key.private.is_none();
+        if harmless && body.rewind().is_ok() {
+            self.retry.set(retry);
+        }
+        error
+    }
+
     /// How to begin. The request itself goes first where nothing is known; a body too long to be
     /// sent twice waits until the next hop was asked.
     fn first_leg(&self, handshake: &mut Handshake<'_>, body: &mut RequestBody<'_>) -> Leg {
+        if self.key.credentials.is_some() || self.name.is_parent && self.head.is_idempotent() {
+            body.keep();
+        }
         if self.key.credentials.is_none() {
             return Leg::PLAIN;
         }
-        body.keep();
         let harmless = body.framing().is_empty() || self.head.is_safe();
         let asks = !harmless && !self.gateway.guarded.contains(&self.guarded());
         if let NextHop::Parent(parent) = self.hop
@@ -332,7 +402,14 @@ impl<'a> Exchange<'a> {
         body.send(conn, wire)?;
         let mut interim = 0_u8;
         loop {
-            let response = response::read_head(conn, &self.name, self.patience(leg), fields)?;
+            let response = response::read_head(conn, &self.name, self.patience(leg), fields);
+            let response = match response {
+                Err(Failure::Closed(..)) if interim > 0 => {
+                    let what = "it ends behind an interim one";
+                    return Err(Failure::bad_response(&self.name, &what));
+                }
+                other => other?,
+            };
             if !response.is_interim() {
                 if let NextHop::Parent(parent) = self.hop {
                     parent.note_answer(response.status == 407);
@@ -369,8 +446,10 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    fn keep(&self, conn: Conn, response: &ResponseHead, stays: bool) -> Option<Conn> {
-        if stays { response::drain(conn, &self.head.method, response) } else { None }
+    /// The connection, fit for a next request; or, when it is not, whether it has just ended.
+    fn keep(&self, mut conn: Conn, response: &ResponseHead, stays: bool) -> Result<Conn, bool> {
+        let fit = stays && response::drain(&mut conn, &self.head.method, response);
+        if fit { Ok(conn) } else { Err(conn.has_ended()) }
     }
 
     fn persists(&self, response: &ResponseHead) -> bool {
@@ -408,6 +487,7 @@ impl<'a> Exchange<'a> {
             NextHop::Parent(parent) => self.gateway.parents.dial(parent),
             NextHop::Origin(origin) => dial(origin, ORIGIN_CONNECT_TIMEOUT),
         };
+        self.reached.set(dialed.is_ok() || self.reached.get());
         self.gateway.adopt(dialed, self.name.is_parent)
     }
 }

@@ -29,7 +29,7 @@ pub struct Gateway {
     /// The account of the configuration.
     pub account: Option<Arc<Credentials>>,
     /// The parents and their health.
-    pub parents: Parents,
+    pub parents: Arc<Parents>,
     /// Idle connections.
     pub pool: Pool,
     /// Which credentials may be sent.
@@ -72,7 +72,11 @@ impl Gateway {
         Self {
             account,
             url_log,
-            parents: Parents::new(&config.parents, config.parent_timeout),
+            parents: Arc::new(Parents::new(
+                &config.parents,
+                config.parent_timeout,
+                config.direct_if_possible,
+            )),
             pool: Pool::default(),
             guard: Guard::new(config.rejected_retry),
             standings: Standings::default(),

@@ -220,15 +220,18 @@ impl Attempt<'_> {
     }
 
     /// They went out and nothing came back. A parent may hang up on a wrong password: those that
-    /// never worked rest like those that did, for a little while.
-    pub fn unanswered(self) {
-        let Some(retry) = self.guard.retry else { return };
-        Guard::update(&mut self.guard.lock(), &self.subject, |entry| {
-            if entry.subject.proven.is_none() {
+    /// never worked rest like those that did, for a little while. Whether they may well be right.
+    pub fn unanswered(self) -> bool {
+        if self.subject.proven.is_some() {
+            return true;
+        }
+        if let Some(retry) = self.guard.retry {
+            Guard::update(&mut self.guard.lock(), &self.subject, |entry| {
                 entry.refusals = entry.refusals.saturating_add(1);
                 entry.rest_for(early_rest(entry.refusals, retry), &self.place);
-            }
-        });
+            });
+        }
+        false
     }
 }
 

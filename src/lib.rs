@@ -10,6 +10,8 @@
 //!   │ config.route(authority) ──► Parent | Direct                                  (pure)
 //!   │ http::forwarding::prepare_request; BodyFraming::of_request                   (pure)
 //!   ▼
+//! dispatch: the parents in turn, or the origin
+//!   ▼
 //! exchange(next hop, head, body, credentials)
 //!   │ pool.take(key) ── hit: send it
 //!   │ or parents.dial ─ miss: Handshake::new
@@ -65,7 +67,8 @@
 //! One for each listener, one for each client that has something to say. A client's thread does
 //! everything for it, with blocking calls; a tunnel needs no second one. After a second of silence
 //! the thread ends, and one thread waits for all the silent clients and tunnels ([`waiting`]); who
-//! is heard again gets a new one. A panic ends one client.
+//! is heard again gets a new one. While a parent is down, a request may start a short one that tries
+//! it ([`parents`]). A panic ends one client.
 //!
 //! # Which HTTP
 //!

@@ -32,6 +32,7 @@ pub fn reply(gateway: &Gateway, head: &RequestHead, client: &Conn) -> Option<Rep
             return Some(Reply::new(403, "The PAC file is there for the name of this machine."));
         }
     };
-    let script = pac::script(&gateway.config.bypass, &proxy);
+    let config = &gateway.config;
+    let script = pac::script(&config.bypass, &proxy, config.direct_if_possible);
     Some(Reply::file("application/x-ns-proxy-autoconfig", script))
 }

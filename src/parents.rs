@@ -1,10 +1,18 @@
 //! From a name to a connected socket: dialing, and which parent is tried when.
+//!
+//! - A parent that could not be reached is *down*: requests go to the others first. Its rest over,
+//!   it is tried again in the background, when a request comes that it might have served.
+//! - Where all are down, the requests try by themselves, one at a time at each parent; or they go
+//!   direct (`DIRECT_CONNECT_IF_POSSIBLE`), and the background is where the way back is found.
+//!
+//! A name is resolved for every connection, so that an address that moved is found.
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::auth::Carrier;
@@ -13,15 +21,27 @@ use crate::http::target::Authority;
 /// How long an origin may take to accept a connection.
 pub const ORIGIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// With `DIRECT_CONNECT_IF_POSSIBLE`, how long all parents together may take to accept a connection:
+/// long enough for a SYN that is lost, which is sent again after a second, and no longer than one
+/// waits for a page. Off the network, names are mostly unknown and ports refused at once.
+const DIRECT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// And how long a parent rests there: the way back is to be found within seconds.
+const DIRECT_REST: Duration = Duration::from_secs(3);
+/// A parent that is there accepts within milliseconds: so long a request waits for what comes of a
+/// trial in the background.
+const MOMENT: Duration = Duration::from_millis(100);
+/// Where all parents are down, a trial that takes longer than this lets the next one begin.
+const TRIAL_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Why there is no connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DialError {
     /// Who was to be reached.
     pub authority: Authority,
     /// Whether the name could not be resolved; else it could not be connected to.
     pub unresolved: bool,
     /// The system's reason.
-    pub reason: io::Error,
+    pub reason: Arc<io::Error>,
 }
 
 impl DialError {
@@ -46,7 +66,11 @@ impl fmt::Display for DialError {
 /// # Errors
 /// [`DialError`], with the reason of the last address.
 pub fn dial(authority: &Authority, timeout: Duration) -> Result<TcpStream, DialError> {
-    let fail = |unresolved, reason| DialError { authority: authority.clone(), unresolved, reason };
+    let fail = |unresolved, reason: io::Error| DialError {
+        authority: authority.clone(),
+        unresolved,
+        reason: Arc::new(reason),
+    };
     let addresses = (authority.host.as_str(), authority.port)
         .to_socket_addrs()
         .map_err(|error| fail(true, error))?;
@@ -81,75 +105,240 @@ pub fn is_own(stream: &TcpStream, listening: &[SocketAddr]) -> bool {
 pub struct Parents {
     list: Vec<Parent>,
     timeout: Duration,
+    /// `DIRECT_CONNECT_IF_POSSIBLE`
+    direct: bool,
+    state: Mutex<State>,
+    changed: Condvar,
 }
 
 /// One parent.
 pub struct Parent {
     /// Its name and port.
     pub authority: Authority,
+    /// Its place in the list.
+    index: usize,
     /// It demanded a login before.
     challenges: AtomicBool,
     /// How NTLM messages travelled to it, so that a handshake may begin without asking.
     carrier: Mutex<Option<Carrier>>,
     /// It answered before, whatever it said.
     heard: AtomicBool,
-    /// It could not be reached and is left alone until then.
-    rests_until: Mutex<Option<Instant>>,
+}
+
+/// Which parents can be reached.
+struct State {
+    healths: Vec<Health>,
+    /// Some are being tried in the background.
+    probing: bool,
+}
+
+/// Whether a parent can be reached.
+#[derive(Clone, Default)]
+struct Health {
+    /// It is down, and why.
+    error: Option<DialError>,
+    /// It failed and is left alone until then.
+    rests_until: Option<Instant>,
+    /// It is down and a request has been trying it since then.
+    trial: Option<Instant>,
+}
+
+impl State {
+    fn are_all_down(&self) -> bool {
+        !self.healths.is_empty() && self.healths.iter().all(|health| health.error.is_some())
+    }
+}
+
+impl Health {
+    fn rests(&self, now: Instant) -> bool {
+        self.rests_until.is_some_and(|until| until > now)
+    }
+
+    /// The less, the sooner it is tried. What is down and was found out at once costs little.
+    fn rank(&self, now: Instant) -> u8 {
+        match &self.error {
+            None => u8::from(self.rests(now)),
+            Some(error) => 2_u8.saturating_add(u8::from(error.timed_out())),
+        }
+    }
 }
 
 impl Parents {
     /// Parents in the order in which they are to be tried; `timeout` is how long one may take to
-    /// accept a connection, and how long it rests after it failed.
-    pub fn new(list: &[Authority], timeout: Duration) -> Self {
-        let parent = |authority: &Authority| Parent {
+    /// accept a connection, and how long it rests after it failed. `direct`: while no parent can
+    /// be reached, requests go direct.
+    pub fn new(list: &[Authority], timeout: Duration, direct: bool) -> Self {
+        let parent = |(index, authority): (usize, &Authority)| Parent {
             authority: authority.clone(),
+            index,
             challenges: AtomicBool::new(false),
             carrier: Mutex::new(None),
             heard: AtomicBool::new(false),
-            rests_until: Mutex::new(None),
         };
-        Self { list: list.iter().map(parent).collect(), timeout }
+        let healths = vec![Health::default(); list.len()];
+        Self {
+            list: list.iter().enumerate().map(parent).collect(),
+            timeout,
+            direct,
+            state: Mutex::new(State { healths, probing: false }),
+            changed: Condvar::new(),
+        }
     }
 
-    /// How long a parent may take to accept a connection.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long a parent may take to answer, before it is known to.
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// All parents: those that do not rest first, each group in its configured order.
-    pub fn order(&self) -> impl Iterator<Item = &Parent> {
-        let now = Instant::now();
-        let (resting, awake): (Vec<_>, Vec<_>) = self.list.iter().partition(|p| p.rests(now));
-        awake.into_iter().chain(resting)
+    /// How long one may take to accept a connection.
+    fn connect_timeout(&self) -> Duration {
+        let count = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
+        match DIRECT_CONNECT_TIMEOUT.checked_div(count) {
+            Some(share) if self.direct => self.timeout.min(share),
+            _ => self.timeout,
+        }
     }
 
-    /// Connects to a parent; it rests when that fails, and rests no more when it succeeds.
+    fn rest(&self) -> Duration {
+        if self.direct { self.timeout.min(DIRECT_REST) } else { self.timeout }
+    }
+
+    /// Whether requests go direct where no parent can be reached.
+    pub fn may_go_direct(&self) -> bool {
+        self.direct
+    }
+
+    /// Whether they do, since none can. Looks for the way back.
+    pub fn are_away(self: &Arc<Self>) -> bool {
+        self.direct && {
+            self.look_again();
+            self.lock().are_all_down()
+        }
+    }
+
+    /// Whether one can be connected to.
+    pub fn can_be_reached(self: &Arc<Self>) -> bool {
+        self.order().into_iter().any(|parent| self.dial(parent).is_ok())
+    }
+
+    /// All parents in the order to try them.
+    pub fn order(self: &Arc<Self>) -> Vec<&Parent> {
+        self.look_again();
+        let (now, state) = (Instant::now(), self.lock());
+        let rank = |parent: &Parent| state.healths.get(parent.index).map(|h| h.rank(now));
+        let ranked = |wanted| self.list.iter().filter(move |parent| rank(parent) == Some(wanted));
+        (0..4).flat_map(ranked).collect()
+    }
+
+    /// Tries those that are down and have rested, in a thread of its own: whether one accepts
+    /// connections again may take long to find out. Not where a request has to wait for it anyway.
+    fn look_again(self: &Arc<Self>) {
+        let mut state = self.lock();
+        let now = Instant::now();
+        let due = |health: &Health| health.error.is_some() && !health.rests(now);
+        if state.probing || !state.healths.iter().any(due) || !self.direct && state.are_all_down() {
+            return;
+        }
+        let parents = Arc::clone(self);
+        let due: Vec<bool> = state.healths.iter().map(due).collect();
+        let probe = move || {
+            for (parent, _) in parents.list.iter().zip(due).filter(|(_, due)| *due) {
+                parents.connect(parent).ok();
+            }
+            parents.lock().probing = false;
+            parents.changed.notify_all();
+        };
+        match thread::Builder::new().spawn(probe) {
+            Ok(_) => {
+                state.probing = true;
+                drop(self.changed.wait_timeout_while(state, MOMENT, |state| state.probing));
+            }
+            Err(error) => log::warn!("parents cannot be tried again now: {error}"),
+        }
+    }
+
+    /// Connects to a parent; it is down when that fails, and no more when it succeeds. Of those who
+    /// come for one that is down, one tries, and the others wait a while for what comes of it.
     ///
     /// # Errors
     /// As [`dial`].
     pub fn dial(&self, parent: &Parent) -> Result<TcpStream, DialError> {
-        let dialed = dial(&parent.authority, self.timeout);
-        let now = Instant::now();
-        let rested = parent.rests(now);
-        let until = if dialed.is_err() { now.checked_add(self.timeout) } else { None };
-        *parent.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
-        match &dialed {
-            Err(error) if !rested && self.list.len() > 1 => {
-                log::warn!("parent {error}; it rests for {} s", self.timeout.as_secs());
+        self.admit(parent)?;
+        self.connect(parent)
+    }
+
+    fn admit(&self, parent: &Parent) -> Result<(), DialError> {
+        let mut state = self.lock();
+        let trial = |state: &State| state.healths.get(parent.index).and_then(|h| h.trial);
+        let running = trial(&state);
+        let spent = running.map_or(TRIAL_PATIENCE, |since| since.elapsed());
+        let left = TRIAL_PATIENCE.saturating_sub(spent);
+        if !left.is_zero() {
+            let waited = self.changed.wait_timeout_while(state, left, |s| trial(s) == running);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let Some(health) = state.healths.get_mut(parent.index) else { return Ok(()) };
+        match &health.error {
+            // It came to an end, or another one took over.
+            Some(error) if health.trial != running => Err(error.clone()),
+            Some(_) => {
+                health.trial = Some(Instant::now());
+                Ok(())
             }
-            Ok(_) if rested => log::info!("parent {} is back", parent.authority),
+            None => Ok(()),
+        }
+    }
+
+    fn connect(&self, parent: &Parent) -> Result<TcpStream, DialError> {
+        let dialed = dial(&parent.authority, self.connect_timeout());
+        self.note(parent, dialed.as_ref().err());
+        dialed
+    }
+
+    /// A parent was connected to, or could not be.
+    fn note(&self, parent: &Parent, error: Option<&DialError>) {
+        let mut state = self.lock();
+        let were_away = self.direct && state.are_all_down();
+        let Some(health) = state.healths.get_mut(parent.index) else { return };
+        let was_down = health.error.is_some();
+        let rests_until = error.and_then(|_| Instant::now().checked_add(self.rest()));
+        *health = Health { error: error.cloned(), rests_until, trial: None };
+        let are_away = self.direct && state.are_all_down();
+        drop(state);
+        self.changed.notify_all();
+        match error {
+            Some(error) if !was_down && self.list.len() > 1 => {
+                log::warn!("parent {error}; it rests for {} s", self.rest().as_secs());
+            }
+            None if was_down && !were_away => log::info!("parent {} is back", parent.authority),
             _ => {}
         }
-        dialed
+        match error {
+            Some(error) if are_away && !were_away => {
+                log::info!("no parent can be reached ({error}): requests go direct until one can");
+            }
+            None if were_away => log::info!(
+                "parent {} can be reached: requests go through the parents again",
+                parent.authority
+            ),
+            _ => {}
+        }
+    }
+
+    /// A parent accepts connections and ends them without an answer: the others come first for as
+    /// long as one that is down would rest.
+    pub fn note_silence(&self, parent: &Parent) {
+        if let Some(health) = self.lock().healths.get_mut(parent.index) {
+            health.rests_until = Instant::now().checked_add(self.rest());
+        }
     }
 }
 
 impl Parent {
-    fn rests(&self, now: Instant) -> bool {
-        let until = *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.is_some_and(|until| until > now)
-    }
-
     /// Whether it demanded a login before.
     pub fn challenges(&self) -> bool {
         self.challenges.load(Ordering::Relaxed)
@@ -207,10 +396,10 @@ mod tests {
     fn a_parent_that_failed_is_tried_last() {
         let list = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]
             .map(|text| Authority::parse(text, None).unwrap());
-        let parents = Parents::new(&list, Duration::from_secs(60));
-        let order = || parents.order().map(|p| p.authority.port).collect::<Vec<_>>();
+        let parents = Arc::new(Parents::new(&list, Duration::from_secs(60), false));
+        let order = || parents.order().iter().map(|p| p.authority.port).collect::<Vec<_>>();
         assert_eq!(order(), [1, 2, 3]);
-        let error = parents.dial(parents.order().next().unwrap()).unwrap_err();
+        let error = parents.dial(parents.order()[0]).unwrap_err();
         assert!(error.to_string().starts_with("127.0.0.1:1 cannot be reached: "), "{error}");
         assert_eq!(order(), [2, 3, 1]);
     }

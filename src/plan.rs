@@ -69,32 +69,50 @@ pub fn plan(
     }
     let authority = request::recipient(head, &target)?.clone();
     let private = private_to(private, &authority, head);
+    let parents = &gateway.parents;
     let hop = match gateway.config.route(&authority) {
+        Route::Parent if parents.are_away() => Hop::Origin(direct(&target, OriginLogin::Client)?),
         Route::Parent if gateway.is_per_client() => {
             let account = head
                 .fields
                 .first("proxy-authorization")
-                .and_then(|value| own_account(gateway, value, known))
-                .ok_or_else(|| ask_for_account(Side::Proxy))?;
-            Hop::Parent(Some(account))
+                .and_then(|value| own_account(gateway, value, known));
+            match account {
+                Some(account) => Hop::Parent(Some(account)),
+                // Nobody needs an account for a parent that is not there.
+                None if parents.may_go_direct() && !parents.can_be_reached() => {
+                    Hop::Origin(direct(&target, OriginLogin::Client)?)
+                }
+                None => return Err(ask_for_account(Side::Proxy)),
+            }
         }
         Route::Parent => Hop::Parent(gateway.account.clone()),
         Route::Direct => {
-            if matches!(&target, RequestTarget::Absolute { scheme, .. } if scheme != "http") {
-                return Err(Reply::new(
-                    501,
-                    "Without a parent proxy only http:// can be fetched this way; https goes \
-                     through CONNECT, which programs use when https_proxy names this proxy.",
-                ));
-            }
-            // Who logged in by itself goes on as that one.
-            Hop::Origin(match private {
+            let login = match private {
+                // Who logged in by itself goes on as that one.
                 Some(_) => OriginLogin::Client,
                 None => origin_login(gateway, &authority, head, known),
-            })
+            };
+            Hop::Origin(direct(&target, login)?)
         }
     };
     Ok(Plan { target, authority, private, hop })
+}
+
+/// That a target can be fetched from the origin itself. For want of a parent, `login` is the
+/// client's: the origin is as strange as it would be through one, and the network anybody's.
+///
+/// # Errors
+/// The reply to the client, when it cannot.
+pub fn direct(target: &RequestTarget, login: OriginLogin) -> Result<OriginLogin, Reply> {
+    match target {
+        RequestTarget::Absolute { scheme, .. } if scheme != "http" => Err(Reply::new(
+            501,
+            "Without a parent proxy only http:// can be fetched this way; https goes through \
+             CONNECT, which programs use when https_proxy names this proxy.",
+        )),
+        _ => Ok(login),
+    }
 }
 
 fn origin_login(

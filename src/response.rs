@@ -77,25 +77,25 @@ pub fn read_head(
     Ok(head)
 }
 
-/// Reads the rest of the response to a request with `method`, to use its connection again. `None`
+/// Reads the rest of the response to a request with `method`, to use its connection again. `false`
 /// when that is not possible or not worth it.
-pub fn drain(mut conn: Conn, method: &str, response: &ResponseHead) -> Option<Conn> {
-    let framing = BodyFraming::of_response(method, response).ok()?;
+pub fn drain(conn: &mut Conn, method: &str, response: &ResponseHead) -> bool {
+    let Ok(framing) = BodyFraming::of_response(method, response) else { return false };
     if framing == BodyFraming::UntilClose {
-        return None;
+        return false;
     }
     let mut scanner = BodyScanner::new(framing);
     let (started, mut drained) = (Instant::now(), 0_usize);
     loop {
-        let count = scanner.scan(conn.buffered()).ok()?;
+        let Ok(count) = scanner.scan(conn.buffered()) else { return false };
         conn.consume(count);
         drained = drained.saturating_add(count);
         if scanner.is_done() {
             // Bytes behind it would pass for the answer to the next request.
-            return conn.is_quiet().then_some(conn);
+            return conn.is_quiet();
         }
         if drained > MAX_DRAIN || !matches!(conn.fill_within(started, DRAIN_TIMEOUT), Ok(1..)) {
-            return None;
+            return false;
         }
     }
 }

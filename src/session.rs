@@ -18,7 +18,7 @@ use crate::http::reply::Reply;
 use crate::http::request;
 use crate::http::target::{self, Authority};
 use crate::own_page;
-use crate::plan::{Hop, OriginLogin, OwnAccount, Plan, plan, stranger};
+use crate::plan::{Hop, OriginLogin, OwnAccount, Plan, direct, plan, stranger};
 use crate::pool::Private;
 use crate::relay::{self, Relayed};
 use crate::request_body::RequestBody;
@@ -167,35 +167,20 @@ impl Session {
         };
         let expects = head.fields.has_member("expect", "100-continue");
         let mut body = RequestBody::new(client, head.version, framing, expects);
-        let outcome = match plan {
-            Err(reply) => Err(Some(reply)),
-            Ok(Plan { target, authority, private, hop }) => {
-                let to_origin = matches!(hop, Hop::Origin(_));
-                if !to_origin {
-                    gateway.mark(&mut head);
-                }
-                let replacements = &gateway.config.client_header;
-                forwarding::prepare_request(&mut head, &target, to_origin, framing, replacements);
-                log.way = if to_origin { "direct" } else { "parent" }.to_owned();
-                let sent = match &hop {
-                    Hop::Parent(account) => {
-                        let account = account.as_ref();
-                        let request = Outgoing { head: &head, account, private };
-                        send(gateway, &request, &mut body, None)
+        let outcome =
+            match plan {
+                Err(reply) => Err(Some(reply)),
+                Ok(plan) => forward(gateway, &mut head, &plan, &mut body, log).map_err(|trouble| {
+                    match trouble {
+                        Trouble::Failure(failure) => {
+                            let target = plan.target.encode(false, &head.method);
+                            log_failure(&head.method, &target, &failure);
+                            failure.reply(gateway.is_per_client())
+                        }
+                        Trouble::Reply(reply) => Some(reply),
                     }
-                    Hop::Origin(login) => {
-                        send_to_origin(gateway, &authority, &mut head, login, private, &mut body)
-                    }
-                };
-                sent.map_err(|trouble| match trouble {
-                    Trouble::Failure(failure) => {
-                        log_failure(&head.method, &target.encode(false, &head.method), &failure);
-                        failure.reply(gateway.is_per_client())
-                    }
-                    Trouble::Reply(reply) => Some(reply),
-                })
-            }
-        };
+                }),
+            };
         match outcome {
             Ok(Outcome::Response(answer)) => {
                 log.status = Some(answer.head.status);
@@ -257,29 +242,49 @@ impl From<Failure> for Trouble {
     }
 }
 
-/// Sends a request through the parents, or to an origin.
-fn send(
+/// Makes a request ready for those who get it, and sends it.
+fn forward(
     gateway: &Gateway,
-    request: &Outgoing<'_>,
+    head: &mut RequestHead,
+    plan: &Plan,
     body: &mut RequestBody<'_>,
-    origin: Option<&Authority>,
+    log: &mut urllog::Outcome,
 ) -> Result<Outcome, Trouble> {
-    let connect = request.head.method == "CONNECT";
-    let answer = match origin {
-        Some(origin) if connect => {
-            let server = dispatch::connect(gateway, origin)?;
-            return Ok(Outcome::Tunnel(ResponseHead::established(), server));
+    let Plan { target, authority, private, hop } = plan;
+    let (framing, replacements) = (body.framing(), &gateway.config.client_header);
+    let away;
+    let login = match hop {
+        Hop::Origin(login) => login,
+        Hop::Parent(account) => {
+            let original = gateway.parents.may_go_direct().then(|| head.clone());
+            gateway.mark(head);
+            forwarding::prepare_request(head, target, false, framing, replacements);
+            "parent".clone_into(&mut log.way);
+            let request = Outgoing { head, account: account.as_ref(), private: private.clone() };
+            if let Some(answer) = dispatch::through_parents(gateway, &request, body)? {
+                return Ok(outcome(head, answer));
+            }
+            if let Some(original) = original {
+                *head = original;
+            }
+            away = direct(target, OriginLogin::Client).map_err(Trouble::Reply)?;
+            &away
         }
-        Some(origin) => dispatch::to_origin(gateway, origin, request, body)?,
-        None => dispatch::through_parent(gateway, request, body)?,
     };
-    // A 101 passed only if the client asked for it.
-    if answer.head.status == 101 || connect && matches!(answer.head.status, 200..=299) {
+    forwarding::prepare_request(head, target, true, framing, replacements);
+    "direct".clone_into(&mut log.way);
+    send_to_origin(gateway, authority, head, login, private.clone(), body)
+}
+
+/// What an answer means. A 101 passed only if the client asked for it.
+fn outcome(head: &RequestHead, answer: Answer) -> Outcome {
+    let opens = head.method == "CONNECT" && matches!(answer.head.status, 200..=299);
+    if answer.head.status == 101 || opens {
         let mut response = answer.head;
         forwarding::prepare_bodyless(&mut response);
-        return Ok(Outcome::Tunnel(response, answer.upstream.conn));
+        return Outcome::Tunnel(response, answer.upstream.conn);
     }
-    Ok(Outcome::Response(Box::new(answer)))
+    Outcome::Response(Box::new(answer))
 }
 
 /// Sends a request to the origin itself, which may demand a login.
@@ -299,25 +304,30 @@ fn send_to_origin(
             (brought.as_ref().map(|(account, _)| account), brought.as_ref().map(|(_, v)| v))
         }
     };
+    if head.method == "CONNECT" {
+        let server = dispatch::connect(gateway, origin)?;
+        return Ok(Outcome::Tunnel(ResponseHead::established(), server));
+    }
     if withheld.is_some() {
         body.keep();
     }
-    let outcome = send(gateway, &Outgoing { head, account, private }, body, Some(origin))?;
-    let Outcome::Response(answer) = &outcome else { return Ok(outcome) };
+    let answer = dispatch::to_origin(gateway, origin, &Outgoing { head, account, private }, body)?;
     if answer.head.status != Side::Origin.status() || !matches!(login, OriginLogin::Translated(_)) {
-        return Ok(outcome);
+        return Ok(outcome(head, answer));
     }
     let offered = Challenge::list(&answer.head.fields, Side::Origin.challenge_field());
     if offered.iter().any(|challenge| challenge.is("NTLM") || challenge.is("Negotiate")) {
         return Err(Trouble::Reply(ask_for_account(Side::Origin)));
     }
-    let Some(value) = withheld else { return Ok(outcome) };
+    let Some(value) = withheld else { return Ok(outcome(head, answer)) };
     // It asks for something that is between it and the client.
     gateway.strangers.note(stranger(origin, value));
     let name = || answer.upstream.hop.clone();
     body.rewind().map_err(|_| Failure::NotRepeatable(name()))?;
     head.fields.set("Authorization", value);
-    send(gateway, &Outgoing { head, account: None, private: None }, body, Some(origin))
+    let request = Outgoing { head, account: None, private: None };
+    let answer = dispatch::to_origin(gateway, origin, &request, body)?;
+    Ok(outcome(head, answer))
 }
 
 fn respond(client: &mut Conn, reply: &Reply, head: Option<&RequestHead>, persists: bool) -> Next {

@@ -17,9 +17,18 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 /// Whether a connection that should be idle is: open, and nothing came. Any byte, an end or an
 /// error means that it is spoiled.
 pub fn is_quiet(stream: &TcpStream) -> bool {
+    matches!(peek(stream), Err(Errno::AGAIN))
+}
+
+/// Whether a connection was ended by its peer, or is broken.
+pub fn has_ended(stream: &TcpStream) -> bool {
+    !matches!(peek(stream), Ok(1..) | Err(Errno::AGAIN))
+}
+
+fn peek(stream: &TcpStream) -> Result<usize, Errno> {
     let mut byte = [0_u8; 1];
-    let peeked = rustix::net::recv(stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT);
-    matches!(peeked, Err(Errno::AGAIN))
+    rustix::net::recv(stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
+        .map(|(count, _)| count)
 }
 
 /// Reads once, behind what is in `buffer` and within its capacity; 0 at the end. Memory that is not

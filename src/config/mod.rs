@@ -67,6 +67,8 @@ pub struct Config {
     pub clients: Acl,
     /// Hosts that are gone to directly.
     pub bypass: Vec<HostPattern>,
+    /// While no parent can be reached, everything goes direct.
+    pub direct_if_possible: bool,
     /// Ports that lead to one place each.
     pub tunnels: Vec<Tunnel>,
     /// The port for SOCKS5, if there is to be one.
@@ -159,6 +161,7 @@ impl Config {
             max_clients: values.max_clients,
             clients: values.clients,
             bypass: values.bypass,
+            direct_if_possible: values.direct_if_possible,
             tunnels: values.tunnels,
             socks_port: values.socks_port,
             socks_users: values.socks_users,

@@ -93,6 +93,7 @@ pub(super) struct Values {
     pub(super) backlog: i32,
     pub(super) max_clients: usize,
     pub(super) bypass: Vec<HostPattern>,
+    pub(super) direct_if_possible: bool,
     pub(super) tunnels: Vec<Tunnel>,
     pub(super) socks_port: Option<u16>,
     pub(super) socks_users: Vec<(String, Secret)>,
@@ -181,7 +182,7 @@ pub static OPTIONS: [ConfigKey; 35] = [
         |v, text| set(&mut v.bypass, hosts(text))),
     row(General, "DIRECT_CONNECT_IF_POSSIBLE", "0",
         "1 = go direct while no parent can be reached",
-        not_yet),
+        |v, text| set(&mut v.direct_if_possible, flag(text))),
     row(General, "TUNNELS", "",
         "[address:]port:host:port: ports of this machine that lead elsewhere",
         |v, text| set(&mut v.tunnels, words(text).map(tunnel).collect())),
@@ -277,12 +278,6 @@ fn set<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
     Ok(())
 }
 
-/// A value of a key whose feature is still to be built: nothing but "off" may be asked for.
-fn not_yet(_: &mut Values, text: &str) -> Result<(), String> {
-    let off = text.is_empty() || text == "0";
-    if off { Ok(()) } else { Err("is not supported yet; leave it blank".to_owned()) }
-}
-
 /// A key of `[DEBUG]`: the loudest that is on wins.
 fn level(values: &mut Values, text: &str, level: LevelFilter) -> Result<(), String> {
     if flag(text)? {
@@ -346,6 +341,7 @@ mod tests {
             ("GENERAL", "HOSTS_TO_BYPASS_PARENT_PROXY: a", |c| {
                 c.bypass = vec![HostPattern::Name("a".into())];
             }),
+            ("GENERAL", "DIRECT_CONNECT_IF_POSSIBLE: 1", |c| c.direct_if_possible = true),
             ("GENERAL", "LISTEN_ADDRESS: 127.0.0.1 ::1\nFRIENDLY_IPS: a ::2", |c| {
                 c.listen_addresses_are_default = false;
                 c.clients.add("a").unwrap();
@@ -378,18 +374,6 @@ mod tests {
             let got = load(section, line).unwrap();
             assert_ne!(got, defaults, "{line}");
             assert_eq!(got, expected, "{line}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_built_yet_is_refused_unless_it_is_off() {
-        for name in ["DIRECT_CONNECT_IF_POSSIBLE"] {
-            for off in ["", "0"] {
-                assert!(load("GENERAL", &format!("{name}: {off}")).is_ok(), "{name}");
-            }
-            let refused = load("GENERAL", &format!("{name}: 1080:s3cret")).unwrap_err();
-            let shown: Vec<String> = refused.iter().map(ToString::to_string).collect();
-            assert_eq!(shown, [format!("f:2: {name}: is not supported yet; leave it blank")]);
         }
     }
 

@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use super::access::{Cidr, HostPattern};
 
-/// The script. `proxy` is where the client reaches this program, as `host:port`.
+/// The script. `proxy` is where the client reaches this program, as `host:port`. `or_direct`: where
+/// it does not, it may go to every server by itself.
 ///
 /// No condition makes the client look a name up: an address pattern means addresses that are
 /// written in the URL.
-pub fn script(bypass: &[HostPattern], proxy: &str) -> String {
+pub fn script(bypass: &[HostPattern], proxy: &str, or_direct: bool) -> String {
     let mut text = "function FindProxyForURL(url, host) {\n\
                     \x20 host = host.toLowerCase().replace(/\\.$/, \"\");\n\
                     \x20 var v4 = /^[\\d.]+$/.test(host), v6 = host.indexOf(\":\") >= 0;\n"
@@ -23,7 +24,8 @@ pub fn script(bypass: &[HostPattern], proxy: &str) -> String {
         };
         text.push_str(&format!("  if ({condition}) return \"DIRECT\";\n"));
     }
-    text.push_str(&format!("  return \"PROXY {proxy}\";\n}}\n"));
+    let or_direct = if or_direct { "; DIRECT" } else { "" };
+    text.push_str(&format!("  return \"PROXY {proxy}{or_direct}\";\n}}\n"));
     text
 }
 
@@ -58,10 +60,12 @@ mod tests {
             ("0.0.0.0/0", "v4 && isInNet(host, \"0.0.0.0\", \"0.0.0.0\")"),
             ("fd00::/8", "v6 && typeof isInNetEx == \"function\" && isInNetEx(host, \"fd00::/8\")"),
         ] {
-            let text = script(&[HostPattern::parse(entry).unwrap()], "127.0.0.1:5865");
+            let text = script(&[HostPattern::parse(entry).unwrap()], "127.0.0.1:5865", false);
             let line = format!("\n  if ({condition}) return \"DIRECT\";\n");
             assert!(text.contains(&line), "{text}");
             assert!(text.ends_with("\n  return \"PROXY 127.0.0.1:5865\";\n}\n"), "{text}");
         }
+        let text = script(&[], "[::1]:5865", true);
+        assert!(text.ends_with("\n  return \"PROXY [::1]:5865; DIRECT\";\n}\n"), "{text}");
     }
 }

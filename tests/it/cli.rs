@@ -93,7 +93,7 @@ impl Serving {
     }
 
     /// Ends it; everything it ever said.
-    fn end(mut self) -> String {
+    pub fn end(mut self) -> String {
         self.child.kill().expect("it was running");
         _ = self.child.wait();
         let mut said = std::mem::take(&mut self.said);

@@ -34,6 +34,14 @@ fn a_browser_that_asks_learns_where_to_go() {
 }
 
 #[test]
+fn where_it_may_go_direct_a_browser_may_as_well() {
+    let cfg = format!("DIRECT_CONNECT_IF_POSSIBLE: 1\n{LOGIN}");
+    let network = Network::new(Parent::ntlm(ALICE), &cfg);
+    let (_, _, text) = ask(&mut network.client(), "GET", "localhost:7");
+    assert!(text.contains("return \"PROXY localhost:7; DIRECT\""), "{text}");
+}
+
+#[test]
 fn a_name_that_anybody_can_give_learns_nothing() {
     let network = Network::ntlm();
     for host in ["attacker.example", "attacker.example:5865", "127.0.0.1.attacker.example"] {

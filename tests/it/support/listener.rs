@@ -24,7 +24,14 @@ impl Listener {
     where
         F: Fn(usize, TcpStream, &Arc<Live>) + Send + Sync + 'static,
     {
-        let listener = TcpListener::bind(at)?;
+        Self::serve(TcpListener::bind(at)?, serve)
+    }
+
+    /// The same with a socket that listens already.
+    pub fn serve<F>(listener: TcpListener, serve: F) -> io::Result<Self>
+    where
+        F: Fn(usize, TcpStream, &Arc<Live>) + Send + Sync + 'static,
+    {
         let addr = listener.local_addr()?;
         let live = Arc::new(Live::default());
         let (for_thread, serve) = (Arc::clone(&live), Arc::new(serve));

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -69,6 +69,11 @@ impl Builder {
     }
 
     pub fn start_at(self, at: &str) -> io::Result<Parent> {
+        self.serve(TcpListener::bind(at)?)
+    }
+
+    /// With a socket that listens already.
+    pub fn serve(self, socket: TcpListener) -> io::Result<Parent> {
         let shared = Arc::new(Shared {
             rules: self.rules,
             plan: self.plan,
@@ -80,7 +85,7 @@ impl Builder {
             moved: Condvar::new(),
         });
         let inside = Arc::clone(&shared);
-        let listener = Listener::start(at, move |number, stream, live| {
+        let listener = Listener::serve(socket, move |number, stream, live| {
             inside.enter(number, &stream);
             if let Ok(wire) = Wire::new(stream) {
                 Connection::new(&inside, number, wire, live).serve();
