@@ -1,12 +1,11 @@
 //! Who may use the proxy.
 
-use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 
 use ntlmaps::config::{Args, Config};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
-use crate::proxy::Proxy;
+use crate::proxy::{NOBODY, Proxy};
 use crate::support::{Client, Origin, Response, Wire};
 
 /// An address of this machine that is not loopback. (Nothing is sent: connecting a UDP socket only
@@ -19,15 +18,18 @@ fn outer_address() -> Option<IpAddr> {
 
 /// What somebody at `from` is answered. That its loopback is where it calls makes it no neighbour.
 fn ask_from(from: IpAddr, to: SocketAddr, url: &str) -> Response {
-    let fd = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
-    bind(&fd, &SocketAddr::new(from, 0)).expect("an address of this machine");
-    connect(&fd, &to).expect("the proxy listens");
-    let mut stream = TcpStream::from(fd);
-    stream.write_all(format!("GET {url} HTTP/1.0\r\n\r\n").as_bytes()).expect("it is taken");
-    let mut wire = Wire::new(stream).expect("a socket");
+    let mut wire = connect_from(from, to);
+    wire.write(format!("GET {url} HTTP/1.0\r\n\r\n").as_bytes()).expect("it is taken");
     let head = wire.read_response().expect("an answer, not a reset");
     let body = wire.read_body(head.framing("GET").expect("a framing"), 1000).expect("a body");
     Response { head, body, interim: Vec::new() }
+}
+
+fn connect_from(from: IpAddr, to: SocketAddr) -> Wire {
+    let fd = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    bind(&fd, &SocketAddr::new(from, 0)).expect("an address of this machine");
+    connect(&fd, &to).expect("the proxy listens");
+    Wire::new(TcpStream::from(fd)).expect("a socket")
 }
 
 #[test]
@@ -53,6 +55,35 @@ fn a_stranger_is_told_so_and_a_friend_is_served() {
         assert_eq!(proxy.get(&origin.url("/hello")).status(), 200, "its own machine, always");
     }
     assert_eq!(origin.seen().len(), 5 + 3);
+}
+
+/// Where no HTTP is spoken nothing is said, and nothing begins.
+#[test]
+fn a_stranger_finds_the_other_doors_closed_and_a_friend_does_not() {
+    let Some(outer) = outer_address() else { return };
+    let far = Origin::tcp_echo();
+    let doors = format!("SOCKS5_PORT: 0\nTUNNELS: 0:{}\n", far.addr());
+    for (cfg, friend) in [
+        (String::new(), false),
+        ("FRIENDLY_IPS: 192.0.2.7\n".to_owned(), false),
+        (format!("FRIENDLY_IPS: {outer}\n"), true),
+        ("ALLOW_EXTERNAL_CLIENTS: 1\n".to_owned(), true),
+    ] {
+        let before = far.connections();
+        let proxy = Proxy::start(&format!("{cfg}{doors}{NOBODY}"));
+        for (door, hello, answer) in
+            [(0, &[5, 1, 0][..], &[5, 0][..]), (1, &b"ping"[..], &b"ping"[..])]
+        {
+            let mut wire = connect_from(outer, proxy.addr_of(door));
+            if friend {
+                wire.write(hello).expect("it is taken");
+                assert_eq!(wire.read_exact(answer.len()).expect("an answer"), answer, "{cfg}");
+            } else {
+                assert_eq!(wire.read_to_end().expect("an end"), b"", "{cfg}");
+            }
+        }
+        assert_eq!(far.connections() - before, usize::from(friend), "{cfg}");
+    }
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod accounts;
 mod basic_translation;
 mod bodies;
 mod bodyless_legs;
+mod bypass;
 mod challenge_shapes;
 mod challenges;
 mod cli;

@@ -55,7 +55,12 @@ impl Proxy {
 
     /// A client of another door: SOCKS5 where there is one, then `TUNNELS` in their order.
     pub fn client_of(&self, door: usize) -> Client {
-        Client::connect(self.doors[1 + door])
+        Client::connect(self.addr_of(door))
+    }
+
+    /// Where that door is.
+    pub fn addr_of(&self, door: usize) -> SocketAddr {
+        self.doors[1 + door]
     }
 
     pub fn client(&self) -> Client {
