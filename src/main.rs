@@ -229,10 +229,6 @@ fn serve(loaded: Loaded, args: Args) -> Result<(), String> {
     log_notices(&warnings);
     ask_for_password(&mut config)?;
     let server = Server::bind(config).map_err(|error| format!("ntlmaps: {error}"))?;
-    // Scripts wait for these lines; whoever closed standard output does not.
-    if let Err(error) = print(&server.announcement()) {
-        log::warn!("{error}");
-    }
     let reloader = server.reloader();
     sys::on_hang_up(move || reload(&args, &reloader))
         .map_err(|error| format!("ntlmaps: signals: {error}"))?;
@@ -246,6 +242,11 @@ fn serve(loaded: Loaded, args: Args) -> Result<(), String> {
         stopper.stop();
     })
     .map_err(|error| format!("ntlmaps: signals: {error}"))?;
+    // Scripts wait for these lines, and may send a signal then; whoever closed standard output does
+    // not.
+    if let Err(error) = print(&server.announcement()) {
+        log::warn!("{error}");
+    }
     server.run().map_err(|error| format!("ntlmaps: no thread for clients: {error}"))?;
     let cut = if server.drain(DRAIN_TIME) { "" } else { "; what still went on is cut off" };
     log::info!("stopped{cut}");
