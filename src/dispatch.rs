@@ -80,5 +80,5 @@ pub fn to_origin(
 /// # Errors
 /// [`Failure::Unreachable`], or [`Failure::Loop`].
 pub fn connect(gateway: &Gateway, origin: &Authority) -> Result<Conn, Failure> {
-    gateway.adopt(dial(origin, ORIGIN_CONNECT_TIMEOUT), false)
+    gateway.connect(false, &|| dial(origin, ORIGIN_CONNECT_TIMEOUT))
 }

@@ -483,11 +483,13 @@ impl<'a> Exchange<'a> {
     }
 
     fn dial(&self) -> Result<Conn, Failure> {
-        let dialed = match self.hop {
-            NextHop::Parent(parent) => self.gateway.parents.dial(parent),
-            NextHop::Origin(origin) => dial(origin, ORIGIN_CONNECT_TIMEOUT),
-        };
-        self.reached.set(dialed.is_ok() || self.reached.get());
-        self.gateway.adopt(dialed, self.name.is_parent)
+        self.gateway.connect(self.name.is_parent, &|| {
+            let dialed = match self.hop {
+                NextHop::Parent(parent) => self.gateway.parents.dial(parent),
+                NextHop::Origin(origin) => dial(origin, ORIGIN_CONNECT_TIMEOUT),
+            };
+            self.reached.set(dialed.is_ok() || self.reached.get());
+            dialed
+        })
     }
 }

@@ -89,17 +89,22 @@ impl Gateway {
         }
     }
 
-    /// Takes over a dialed connection, unless it leads here.
+    /// Connects by `dial`, unless it leads here.
     ///
     /// # Errors
     /// [`Failure::Unreachable`], or [`Failure::Loop`].
-    pub fn adopt(
+    pub fn connect(
         &self,
-        dialed: Result<TcpStream, DialError>,
         is_parent: bool,
+        dial: &dyn Fn() -> Result<TcpStream, DialError>,
     ) -> Result<Conn, Failure> {
+        let stream = dial().or_else(|error| {
+            // What nobody uses gives way to what somebody needs.
+            let again = sys::is_out_of_descriptors(&error.reason) && self.pool.clear();
+            if again { dial() } else { Err(error) }
+        });
         let stream =
-            dialed.map_err(|error| Failure::Unreachable { is_parent, errors: vec![error] })?;
+            stream.map_err(|error| Failure::Unreachable { is_parent, errors: vec![error] })?;
         if parents::is_own(&stream, &self.listening) {
             return Err(Failure::Loop);
         }

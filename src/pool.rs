@@ -63,6 +63,12 @@ impl Pool {
         }
     }
 
+    /// Closes them all; whether there were any.
+    pub fn clear(&self) -> bool {
+        let idle = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        !idle.is_empty()
+    }
+
     /// Leaves a connection for the next request of that key.
     pub fn put(&self, key: Key, mut conn: Conn) {
         conn.release_buffer();

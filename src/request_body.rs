@@ -11,8 +11,10 @@ use crate::http::framing::{BodyFraming, BodyScanner};
 use crate::http::head::{ResponseHead, Version};
 use crate::sys::{self, Pipe, Wait};
 
-/// How much of a body is kept, in bytes.
-const MAX_KEPT: usize = 1024 * 1024;
+/// How much of a body is kept, in bytes, and in pieces of what size: the allocator keeps for each
+/// core several times the largest block that it ever gave.
+const MAX_KEPT: u64 = 1024 * 1024;
+const KEPT_PIECE: usize = 64 * 1024;
 
 /// How long a client that asked for a 100 waits for the next hop's; then it gets ours.
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -37,11 +39,11 @@ pub struct RequestBody<'c> {
     taken: u64,
     written: u64,
     /// The beginning, when it may have to be repeated.
-    kept: Vec<u8>,
+    kept: Vec<Vec<u8>>,
     keeping: bool,
     /// Bytes taken from the client were not kept: there is no second time.
     lost: bool,
-    /// Up to here `kept` was sent again.
+    /// So many pieces of `kept` were sent again.
     repeated: usize,
     /// Bytes on their way to the next hop, of which `sent` are gone.
     pending: Vec<u8>,
@@ -93,9 +95,7 @@ impl<'c> RequestBody<'c> {
     pub fn is_repeatable(&self) -> bool {
         match self.framing {
             BodyFraming::None => true,
-            BodyFraming::Length(length) => {
-                usize::try_from(length).is_ok_and(|length| length <= MAX_KEPT)
-            }
+            BodyFraming::Length(length) => length <= MAX_KEPT,
             BodyFraming::Chunked | BodyFraming::UntilClose => false,
         }
     }
@@ -170,7 +170,7 @@ impl<'c> RequestBody<'c> {
                 return Ok(());
             }
             let Some(client) = self.client.as_deref_mut() else { return Ok(()) };
-            if client.buffered().is_empty() {
+            if client.buffered().is_empty() && self.repeated == self.kept.len() {
                 let mut waits = [Wait::readable(to.stream()), Wait::readable(client.stream())];
                 let patience = self.awaits.then_some(CONTINUE_TIMEOUT);
                 let in_time =
@@ -214,7 +214,11 @@ impl<'c> RequestBody<'c> {
             self.pending.clear();
             self.sent = 0;
         }
-        self.pending.extend_from_slice(self.kept.get(self.repeated..).unwrap_or_default());
+        if let Some(piece) = self.kept.get(self.repeated) {
+            self.pending.extend_from_slice(piece);
+            self.repeated = self.repeated.saturating_add(1);
+            return Ok(());
+        }
         let Some(client) = self.client.as_deref_mut() else { return Ok(()) };
         let ahead = client.buffered();
         let count = self.scanner.scan(ahead).map_err(Failure::BadBody)?;
@@ -223,11 +227,15 @@ impl<'c> RequestBody<'c> {
         self.taken = self.taken.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
         self.awaits &= count == 0;
         if count > 0 && !self.lost {
-            if self.keeping && self.kept.len().saturating_add(count) <= MAX_KEPT {
-                self.kept.extend_from_slice(taken);
-            } else {
+            if !self.keeping || self.taken > MAX_KEPT {
                 self.lost = true;
                 self.kept = Vec::new();
+            } else if let Some(last) =
+                self.kept.last_mut().filter(|last| last.len().saturating_add(count) <= KEPT_PIECE)
+            {
+                last.extend_from_slice(taken);
+            } else {
+                self.kept.push(taken.to_vec());
             }
         }
         self.repeated = self.kept.len();
