@@ -5,7 +5,6 @@ use std::error::Error;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::clients::{Clients, Permit, Seat};
@@ -17,10 +16,8 @@ use crate::http::reply::Reply;
 use crate::listeners::{BindError, Door, Listener, Listeners};
 use crate::session::{Session, Silent};
 use crate::sys;
-use crate::waiting::{self, EXHAUSTED_PAUSE, Guest, WaitingRoom};
+use crate::waiting::{self, Guest, WaitingRoom};
 
-/// Descriptors for everything but clients.
-const RESERVED_DESCRIPTORS: u64 = 64;
 /// How long a client may be silent between requests.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -167,11 +164,15 @@ impl Shared {
     }
 }
 
-/// How many clients there is room for.
+/// How many clients there is room for. More would take the descriptors from one another.
 fn room(config: &Config) -> usize {
+    let most = clients_for(sys::raise_descriptor_limit());
+    if config.max_clients > most {
+        log::warn!("MAX_CLIENTS: the limit on open files has room for {most}");
+    }
     match config.max_clients {
-        0 => clients_for(sys::raise_descriptor_limit()),
-        limit => limit,
+        0 => most,
+        asked => asked.min(most),
     }
 }
 
@@ -185,9 +186,9 @@ fn resolve_friends(config: &mut Config) {
     }
 }
 
-/// A client takes two descriptors, a tunnel under load six.
+/// A client takes two descriptors; pipes make do with what is left.
 fn clients_for(descriptors: Option<u64>) -> usize {
-    let left = descriptors.map_or(u64::MAX, |limit| limit.saturating_sub(RESERVED_DESCRIPTORS));
+    let left = descriptors.map_or(u64::MAX, |limit| limit.saturating_sub(sys::LAST_DESCRIPTORS));
     usize::try_from(left / 2).unwrap_or(usize::MAX).max(1)
 }
 
@@ -199,8 +200,7 @@ fn accept(listener: &Listener, shared: &Arc<Shared>) {
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                log::warn!("no client can be accepted: {error}");
-                thread::sleep(EXHAUSTED_PAUSE);
+                waiting::rest(&error);
                 continue;
             }
         };

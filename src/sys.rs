@@ -3,7 +3,7 @@
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use rustix::pipe::{PipeFlags, SpliceFlags};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// Whether a connection that should be idle is: open, and nothing came. Any byte, an end or an
@@ -158,6 +159,14 @@ impl Watch {
     }
 }
 
+/// Descriptors for everything but clients.
+pub const LAST_DESCRIPTORS: u64 = 64;
+
+/// Whether it was for want of a descriptor.
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::MFILE)
+}
+
 /// A pipe to move bytes between two sockets without copying them.
 pub struct Pipe {
     reader: OwnedFd,
@@ -178,9 +187,14 @@ impl Pipe {
     /// A new, empty pipe.
     ///
     /// # Errors
-    /// When there are no descriptors for it.
+    /// When there are no descriptors for it, or only the last ones: those are for connections.
     pub fn new() -> io::Result<Self> {
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // The kernel gives the lowest number that is free.
+        let taken = u64::try_from(writer.as_raw_fd()).unwrap_or(0).saturating_add(LAST_DESCRIPTORS);
+        if getrlimit(Resource::Nofile).current.is_some_and(|limit| taken > limit) {
+            return Err(Errno::MFILE.into());
+        }
         Ok(Self { reader, writer, capacity: Self::SMALL, held: 0 })
     }
 
@@ -295,13 +309,21 @@ pub fn host_name() -> String {
 
 /// Raises the limit of open descriptors as far as allowed; returns it.
 pub fn raise_descriptor_limit() -> Option<u64> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     }
+}
+
+/// How much more memory this process may map; `None` where that is not limited, or not known.
+pub fn memory_left() -> Option<usize> {
+    let limit = getrlimit(Resource::As).current?;
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // vsize is the 23rd field; the second, a name in brackets, may hold blanks.
+    let size = stat.rsplit(')').next()?.split_ascii_whitespace().nth(20)?.parse().ok()?;
+    usize::try_from(limit.saturating_sub(size)).ok()
 }
 
 /// Runs `action` in a thread of its own whenever one of these signals arrives, instead of ending.

@@ -5,11 +5,12 @@
 
 use std::io;
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::sys::Watch;
+use crate::sys::{self, Watch};
 
 /// How long a silent client keeps its thread.
 pub const LINGER: Duration = Duration::from_secs(1);
@@ -17,18 +18,51 @@ pub const LINGER: Duration = Duration::from_secs(1);
 const STACK_SIZE: usize = 256 * 1024;
 /// How often those are looked for who have waited too long.
 const SWEEP: Duration = Duration::from_secs(60);
-/// How long everything rests when the system has nothing to give.
-pub const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// How long everything rests when the system has nothing to give, and how often that is told.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+/// Of a limited memory, what is left to the threads that there are, besides as much again as a stack
+/// for each: an allocation that fails ends them all.
+const RESERVED_MEMORY: usize = 4 * 1024 * 1024;
 
 /// What a thread does.
 pub type Work = Box<dyn FnOnce() + Send>;
 
+/// The system has nothing to give: whoever wants something rests for a moment.
+pub fn rest(error: &io::Error) {
+    static TOLD: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+        *told = Some(Instant::now());
+        log::warn!("clients have to wait: {error}");
+    }
+    drop(told);
+    thread::sleep(EXHAUSTED_PAUSE);
+}
+
 /// Does `work` in a thread of its own, as soon as the system has one.
 pub fn start(mut work: Work) {
     while let Err((error, again)) = try_start(work) {
-        log::warn!("a client has to wait for a thread: {error}");
-        thread::sleep(EXHAUSTED_PAUSE);
+        rest(&error);
         work = again;
+    }
+}
+
+/// A thread at work.
+struct Busy;
+
+static BUSY: AtomicUsize = AtomicUsize::new(0);
+
+impl Busy {
+    fn new() -> Self {
+        BUSY.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        BUSY.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -37,9 +71,17 @@ pub fn start(mut work: Work) {
 /// # Errors
 /// When there is no thread to be had; the work is given back.
 pub fn try_start(work: Work) -> Result<(), (io::Error, Work)> {
+    let busy = BUSY.load(Ordering::Relaxed);
+    let reserve = RESERVED_MEMORY.saturating_add(busy.saturating_mul(STACK_SIZE));
+    if sys::memory_left().is_some_and(|left| left < reserve) {
+        return Err((io::ErrorKind::OutOfMemory.into(), work));
+    }
     let slot = Arc::new(Mutex::new(Some(work)));
     let taken = Arc::clone(&slot);
-    let run = move || take(&taken).into_iter().for_each(|work| work());
+    let run = move || {
+        let _busy = Busy::new();
+        take(&taken).into_iter().for_each(|work| work());
+    };
     match thread::Builder::new().stack_size(STACK_SIZE).spawn(run) {
         Ok(_) => Ok(()),
         Err(error) => take(&slot).map_or(Ok(()), |work| Err((error, work))),
@@ -132,10 +174,7 @@ impl WaitingRoom {
                         guest.into_iter().for_each(|guest| start(guest.resume));
                     }
                 }
-                Err(error) => {
-                    log::error!("silent clients cannot be waited for: {error}");
-                    thread::sleep(EXHAUSTED_PAUSE);
-                }
+                Err(error) => rest(&error),
             }
             if swept.elapsed() >= SWEEP {
                 swept = Instant::now();
