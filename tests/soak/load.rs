@@ -2,7 +2,8 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::parent::{PASSWORD, USERS, content};
 use crate::support::gate::base64;
@@ -164,8 +165,18 @@ impl Visitor {
     /// A connection for requests: the one that was kept, or a new one.
     fn client(&mut self) -> io::Result<Client> {
         match self.kept.take() {
-            Some(client) => Ok(client),
+            Some(client) => {
+                self.fall_silent();
+                Ok(client)
+            }
             None => Client::try_connect(self.doors.http),
+        }
+    }
+
+    /// Sometimes for so long that nobody waits for it in particular.
+    fn fall_silent(&mut self) {
+        if self.dice.below(20) == 0 {
+            thread::sleep(Duration::from_millis(1_200));
         }
     }
 
@@ -266,6 +277,7 @@ impl Visitor {
             let echoed = client.wire.read_exact(expected.len())?;
             same(&echoed, &expected)?;
             expected.clear();
+            self.fall_silent();
         }
         if self.dice.below(3) == 0 {
             return Ok(()); // and leaves as one who is in a hurry
