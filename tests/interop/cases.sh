@@ -5,10 +5,11 @@
 
 # ---- ntlmaps -----------------------------------------------------------------------------------
 
-proxies=0
+proxies=0 ntlmaps_options=()
 
 # ntlmaps_to PARENT [LINE...]: ends the previous ntlmaps, starts a fresh one, sets $proxy. PARENT is
-# one of the Squids, or nobody (a port where nobody listens), or direct (there is none).
+# one of the Squids, or nobody (a port where nobody listens), or direct (there is none). It gets
+# $ntlmaps_options as well.
 ntlmaps_to() {
 	local config address
 	parent=$1
@@ -22,7 +23,7 @@ ntlmaps_to() {
 	proxy_name=ntlmaps-$proxies
 	config=$state/$proxy_name.cfg
 	printf '%s\n' '[GENERAL]' 'LISTEN_PORT: 0' "PARENT_PROXY: $address" "${@:2}" >"$config"
-	start "$proxy_name" "$ntlmaps" -v -v -c "$config"
+	start "$proxy_name" "$ntlmaps" -v -v -c "$config" "${ntlmaps_options[@]}"
 	proxy=http://127.0.0.1:9 # nobody is there
 	within 10 started || true
 	if listening_line >/dev/null; then
@@ -223,7 +224,7 @@ parent_down() { # SCHEME
 
 no_secrets() {
 	local secret found=''
-	local secrets=("$alice_password" "$nasty_password" Wrong-123 # and as Basic carries them:
+	local secrets=("$alice_password" "$nasty_password" Wrong-123 Key-1 Key-2 # and as Basic carries them:
 		"$(printf %s "alice:$alice_password" | base64)" "$(printf %s "CORP\\alice:$alice_password" | base64)"
 		TlRMTVNTUAAD 4e544c4d5353500003) # an AUTHENTICATE message, in base64 and in hexadecimal
 	[[ -s $state/log/ntlmaps-1 ]] || fail "ntlmaps printed nothing at all"

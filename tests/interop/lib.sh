@@ -9,7 +9,7 @@ die() {
 # ---- packages ----------------------------------------------------------------------------------
 
 packages=(samba samba-ad-dc samba-ad-provision winbind squid iproute2 python3 openssl
-	curl wget git apt-utils dnf createrepo-c rpm)
+	curl wget git apt-utils dnf createrepo-c rpm openssh-server openssh-client netcat-openbsd)
 
 missing_packages() {
 	local name

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154,SC2034
-# What stands behind ntlmaps: a domain controller, four Squids, an origin and what it serves.
+# What stands behind ntlmaps: a domain controller, four Squids, an origin, sshd.
 # Sourced by run with $here set. Everything lies in $state and listens on 127.0.0.1.
 
 alice_password='Secret-123'
@@ -110,8 +110,8 @@ start_squid() {
 		http_port 127.0.0.1:${ports[$1]}
 		$(squid_auth "$1")
 		acl somebody proxy_auth REQUIRED
-		acl tls port $https_port
-		http_access deny CONNECT !tls
+		acl tunnels port $http_port $https_port $ssh_port $closed_port
+		http_access deny CONNECT !tunnels
 		http_access allow somebody
 		http_access deny all
 		visible_hostname parent-$1.corp.example.com
@@ -165,9 +165,45 @@ origin_known_to_squid() {
 	origin=([http]=http://origin.example:$http_port [https]=https://origin.example:$https_port)
 }
 
+# ---- sshd --------------------------------------------------------------------------------------
+
+# One that lets root in with the key $state/ssh/key, and nobody else.
+start_sshd() {
+	local dir=$state/ssh name
+	mkdir -p "$dir" /run/sshd
+	for name in key host_key; do ssh-keygen -q -t ed25519 -N '' -C interop -f "$dir/$name"; done
+	echo "interop $(<"$dir/host_key.pub")" >"$dir/known_hosts"
+	ssh_port=$(free_port) closed_port=$(free_port)
+	# Nobody listens at closed_port. StrictModes would want no folder above the key to be writable by others, as /tmp is.
+	cat >"$dir/sshd_config" <<-X
+		ListenAddress 127.0.0.1:$ssh_port
+		HostKey $dir/host_key
+		AuthorizedKeysFile $dir/key.pub
+		PidFile none
+		StrictModes no
+		UsePAM no
+		PasswordAuthentication no
+		KbdInteractiveAuthentication no
+		PermitRootLogin prohibit-password
+		SetEnv GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
+	X
+	start sshd /usr/sbin/sshd -D -e -f "$dir/sshd_config"
+	within 10 listens "$ssh_port" || { cat "$state/log/sshd" >&2; die "sshd does not start"; }
+}
+
+# The options of an ssh that knows neither this machine's configuration nor its user's
+set_our_ssh() {
+	local dir=$state/ssh
+	our_ssh=(ssh -F none -i "$dir/key" -l root -o IdentitiesOnly=yes -o BatchMode=yes -o ConnectTimeout=20
+		-o UserKnownHostsFile="$dir/known_hosts" -o GlobalKnownHostsFile=none -o HostKeyAlias=interop
+		-o StrictHostKeyChecking=yes)
+}
+
 start_world() {
 	local repositories name
 	start_origin
+	start_sshd
+	set_our_ssh
 	make_repositories &
 	repositories=$!
 	record repositories $repositories # ended with the rest, should the script end early
