@@ -9,12 +9,15 @@ die() {
 # ---- packages ----------------------------------------------------------------------------------
 
 packages=(samba samba-ad-dc samba-ad-provision winbind squid iproute2 python3 openssl
-	curl wget git apt-utils dnf createrepo-c rpm openssh-server openssh-client netcat-openbsd)
+	curl wget git apt-utils dnf createrepo-c rpm openssh-server openssh-client netcat-openbsd
+	npm python3-pip python3-requests python3-websocket openjdk-17-jdk-headless chromium libnss3-tools haproxy)
+# These may also come from elsewhere, or in another package.
+declare -A programs=([squid]=/usr/sbin/squid [npm]=npm [openjdk-17-jdk-headless]=javac)
 
 missing_packages() {
 	local name
 	for name in "${packages[@]}"; do
-		[[ $name = squid && -x /usr/sbin/squid ]] && continue # squid-openssl serves as well
+		[[ -z ${programs[$name]:-} ]] || ! command -v "${programs[$name]}" >/dev/null || continue
 		[[ $(dpkg-query -Wf '${db:Status-Status}' "$name" 2>/dev/null) = installed ]] || echo "$name"
 	done
 }

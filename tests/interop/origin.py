@@ -11,8 +11,13 @@ with all of its header lines, so that a test can tell what never arrived.
   /bytes/N         N bytes with Content-Length      /chunked/N     the same bytes, chunked
   /until-close/N   the same, ended by closing       /echo          method, framing, length and sha256
   /files/...       STATE/www                        /git/...       git smart HTTP, push allowed
+  /ws              a WebSocket that says what it is told; "open NAME" opens a gate
+  /gate/NAME       a picture that comes once its gate is open: it holds a page's load event
 """
+import base64
+import collections
 import hashlib
+import mimetypes
 import os
 import random
 import ssl
@@ -25,6 +30,7 @@ STATE = sys.argv[1]
 WWW = os.path.join(STATE, "www")
 NOISE = random.Random(5865).randbytes(1 << 18)
 PRINTING = threading.Lock()
+GATES = collections.defaultdict(threading.Event)
 
 
 def stream(length):
@@ -82,6 +88,8 @@ class Handler(BaseHTTPRequestHandler):
         name, _, rest = self.path.partition("?")[0].lstrip("/").partition("/")
         if name == "git":
             return self.git("/" + rest)
+        if name == "ws":
+            return self.websocket()
         digest, length = hashlib.sha256(), 0
         for piece in self.request_body():
             digest.update(piece)
@@ -93,6 +101,10 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(f"{self.command} {framing} {length} {digest.hexdigest()}\n".encode())
         if name == "files":
             return self.file(rest)
+        if name == "gate":
+            if GATES[rest].wait(20):
+                return self.file("page/gate.bmp")
+            return self.send(b"nobody opened it\n", 504)
         if rest.isdigit() and name in ("digest", "bytes", "chunked", "until-close"):
             return self.stream(name, int(rest))
         return self.send(b"no such resource\n", 404)
@@ -119,10 +131,35 @@ class Handler(BaseHTTPRequestHandler):
 
     def file(self, path):
         full = os.path.realpath(os.path.join(WWW, path))
+        if path.endswith("/"):
+            full = os.path.join(full, "index.html")
         if not full.startswith(WWW + os.sep) or not os.path.isfile(full):
             return self.send(b"no such file\n", 404)
         with open(full, "rb") as file:
-            self.send(file.read(), kind="application/octet-stream")
+            self.send(file.read(), kind=mimetypes.guess_type(full)[0] or "application/octet-stream")
+
+    def websocket(self):
+        """RFC 6455, as far as clients here go: whole messages, each sent back as it came."""
+        key = self.headers.get("Sec-WebSocket-Key", "") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
+        if self.headers.get("Upgrade", "").lower() != "websocket":
+            return self.send(b"not a WebSocket\n", 426)
+        self.close_connection = True
+        self.head(101, ("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept))
+        while start := self.rfile.read(2):
+            size = start[1] & 127
+            if size > 125:
+                size = int.from_bytes(self.rfile.read(2 if size == 126 else 8), "big")
+            mask = self.rfile.read(4)
+            data = bytes(byte ^ mask[at & 3] for at, byte in enumerate(self.rfile.read(size)))
+            if data.startswith(b"open "):
+                GATES[data[5:].decode()].set()
+            length = bytes([size]) if size < 126 else (
+                b"\x7e" + size.to_bytes(2, "big") if size < 1 << 16 else b"\x7f" + size.to_bytes(8, "big"))
+            self.wfile.write(start[:1] + length + data)
+            if start[0] & 15 == 8:  # a close
+                return None
+        return None
 
     def git(self, path):
         """Hands the request to git's own CGI program."""

@@ -123,6 +123,7 @@ start_squid() {
 		icp_port 0
 		pinger_enable off
 		cache deny all
+		http_upgrade_request_protocols websocket allow all
 		max_filedescriptors 4096
 		shutdown_lifetime 0 seconds
 		cache_effective_user proxy
