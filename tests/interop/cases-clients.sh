@@ -89,7 +89,7 @@ dnf_client() { # SCHEME [USER PASSWORD]
 npm_client() { # SCHEME
 	local root=$state/case/npm
 	mkdir "$root"
-	cd "$root"
+	cd "$root" || fail 'no folder'
 	echo '{}' >package.json
 	cat >.npmrc <<-X
 		proxy=$proxy
@@ -131,7 +131,7 @@ cargo_client() { # SCHEME
 		[source.interop]
 		registry = "sparse+${origin[$1]}/files/cargo/$1/"
 	X
-	cd "$root/project"
+	cd "$root/project" || fail 'no folder'
 	printf '%s\n' '[package]' 'name = "project"' 'version = "1.0.0"' '[dependencies]' 'interop = "1"' >Cargo.toml
 	touch src/lib.rs
 	timeout 60 env CARGO_HOME="$root/home" cargo fetch >"$state/case/cargo.err" 2>&1 || fail "cargo ended with $?"
@@ -205,7 +205,7 @@ screenshot() {
 	local nss=$state/home/.pki/nssdb
 	[[ -d $nss ]] || { mkdir -p "$nss" && certutil -d "sql:$nss" -N --empty-password && certutil -d "sql:$nss" -A -t C,, -n interop -i "$ca"; }
 	# for root, without a screen, a keyring or a home to call
-	timeout 90 env HOME="$state/home" chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage \
+	timeout 90 env HOME="$state/home" TMPDIR="$state/case" chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage \
 		--disable-background-networking --disable-component-update --disable-breakpad --no-first-run --password-store=basic \
 		--hide-scrollbars --window-size=800,600 --user-data-dir="$state/case/profile-$1" "${@:3}" \
 		--screenshot="$state/case/$1.png" "$2/files/page/?$proxy_name-$1" >"$state/case/chromium-$1.err" 2>&1 ||

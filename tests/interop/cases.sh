@@ -7,30 +7,29 @@
 
 proxies=0 ntlmaps_options=()
 
-# ntlmaps_to PARENT [LINE...]: ends the previous ntlmaps, starts a fresh one, sets $proxy. PARENT is
-# one of the Squids, or nobody (a port where nobody listens), or direct (there is none). It gets
-# $ntlmaps_options as well.
-ntlmaps_to() {
-	local config address
-	parent=$1
+# start_ntlmaps NAME PORT PARENT [LINE...]: starts one with $ntlmaps_options. PARENT is one of the
+# Squids, or nobody (a port where nobody listens), or direct (there is none).
+start_ntlmaps() {
+	local address config=$state/$1.cfg
+	parent=$3
 	case $parent in
 	direct) address='' ;;
 	nobody) address=127.0.0.1:$(free_port) ;;
 	*) address=127.0.0.1:${ports[$parent]} ;;
 	esac
+	printf '%s\n' '[GENERAL]' "LISTEN_PORT: $2" "PARENT_PROXY: $address" "${@:4}" >"$config"
+	start "$1" "$ntlmaps" -v -v -c "$config" "${ntlmaps_options[@]}"
+	within 10 started "$1" || true
+	listening_line "$1" >/dev/null || check "$1 starts" fail 'does not say where it listens'
+}
+
+# ntlmaps_to PARENT [LINE...]: ends the previous ntlmaps, starts a fresh one, sets $proxy.
+ntlmaps_to() {
 	[[ -z ${proxy_name:-} ]] || stop 5 "$proxy_name" || true
 	proxies=$((proxies + 1))
 	proxy_name=ntlmaps-$proxies
-	config=$state/$proxy_name.cfg
-	printf '%s\n' '[GENERAL]' 'LISTEN_PORT: 0' "PARENT_PROXY: $address" "${@:2}" >"$config"
-	start "$proxy_name" "$ntlmaps" -v -v -c "$config" "${ntlmaps_options[@]}"
-	proxy=http://127.0.0.1:9 # nobody is there
-	within 10 started || true
-	if listening_line >/dev/null; then
-		proxy=http://127.0.0.1:$(listening_line)
-	else
-		check "$proxy_name starts" fail 'does not say where it listens'
-	fi
+	start_ntlmaps "$proxy_name" 0 "$@"
+	proxy=http://127.0.0.1:$(listening_line || echo 9) # where nobody is
 }
 
 # hashed KEY: a configuration that holds this line of `ntlmaps --hash` and not the password
@@ -39,7 +38,7 @@ hashed() {
 	timeout 10 "$ntlmaps" --hash --domain CORP --username alice <<<"$alice_password" | grep "^$1:" || true
 }
 
-started() { listening_line || gone "$proxy_name"; } # or not, but decided
+started() { listening_line "$1" || gone "$1"; } # or not, but decided
 
 listening_line() { # [NAME]: the port it says it listens on
 	sed -n 's/^Now listening at 127\.0\.0\.1 on port \([0-9]*\)$/\1/p' "$state/log/${1:-$proxy_name}" | grep -m 1 .

@@ -11,8 +11,8 @@ with all of its header lines, so that a test can tell what never arrived.
   /bytes/N         N bytes with Content-Length      /chunked/N     the same bytes, chunked
   /until-close/N   the same, ended by closing       /echo          method, framing, length and sha256
   /files/...       STATE/www                        /git/...       git smart HTTP, push allowed
-  /ws              a WebSocket that says what it is told; "open NAME" opens a gate
-  /gate/NAME       a picture that comes once its gate is open: it holds a page's load event
+  /ws              a WebSocket that says what it is told
+  /gate/NAME       a picture that comes once there was an /open/NAME
 """
 import base64
 import collections
@@ -101,10 +101,12 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(f"{self.command} {framing} {length} {digest.hexdigest()}\n".encode())
         if name == "files":
             return self.file(rest)
+        if name == "open":
+            GATES[rest].set()
+            return self.send(b"opened\n")
         if name == "gate":
-            if GATES[rest].wait(20):
-                return self.file("page/gate.bmp")
-            return self.send(b"nobody opened it\n", 504)
+            is_open = GATES[rest].wait(20)
+            return self.file("page/gate.bmp") if is_open else self.send(b"nobody opened it\n", 504)
         if rest.isdigit() and name in ("digest", "bytes", "chunked", "until-close"):
             return self.stream(name, int(rest))
         return self.send(b"no such resource\n", 404)
@@ -152,8 +154,6 @@ class Handler(BaseHTTPRequestHandler):
                 size = int.from_bytes(self.rfile.read(2 if size == 126 else 8), "big")
             mask = self.rfile.read(4)
             data = bytes(byte ^ mask[at & 3] for at, byte in enumerate(self.rfile.read(size)))
-            if data.startswith(b"open "):
-                GATES[data[5:].decode()].set()
             length = bytes([size]) if size < 126 else (
                 b"\x7e" + size.to_bytes(2, "big") if size < 1 << 16 else b"\x7f" + size.to_bytes(8, "big"))
             self.wfile.write(start[:1] + length + data)

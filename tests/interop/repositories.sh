@@ -107,8 +107,8 @@ make_cargo_registry() {
 	done
 }
 
-# make_page: a page that is not loaded before all of it works. A picture that comes when a WebSocket
-# says so (see origin.py) holds its load event, and so the screenshot.
+# make_page: a page that is not loaded before all of it works. Its last picture is behind a gate (see
+# origin.py), which holds the load event, and so the screenshot.
 make_page() {
 	local www=$state/www/page number
 	mkdir -p "$www"
@@ -138,9 +138,8 @@ make_page() {
 				socket.send(await (await fetch('/echo', {method: 'POST', body})).text());
 			};
 			socket.onmessage = ({data}) => {
-				if (data.startsWith('open')) return;
 				said.textContent = data + getComputedStyle(said).color;
-				socket.send('open ' + name);
+				fetch('/open/' + name);
 			};
 		});
 	X
