@@ -18,7 +18,7 @@ use crate::support::Client;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What a process holds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Held {
     /// Resident, in kB.
     pub memory: u64,
