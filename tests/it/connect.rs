@@ -6,7 +6,7 @@ use std::thread;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-use crate::cli::{Place, Serving};
+use crate::process::{Place, Serving};
 use crate::proxy::{ALICE, LOGIN, NOBODY, Network, Proxy, url};
 use crate::support::{Client, DEADLINE, Origin, Parent, Quirk, fnv, pattern};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cli::{Place, Serving};
+use crate::process::{Place, Serving};
 use crate::failover::{Port, SilentPort};
 use crate::proxy::{ALICE, LOGIN, NOBODY, Proxy, basic, lines, url};
 use crate::refusals::dead_port;

@@ -14,6 +14,7 @@
     reason = "test code: what goes wrong here fails a test"
 )]
 
+mod process;
 mod proxy;
 mod support;
 mod support_acceptor;

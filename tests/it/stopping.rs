@@ -8,7 +8,7 @@ use ntlmaps::config::{Args, Config};
 use ntlmaps::server::Server;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::cli::{Place, Serving};
+use crate::process::{Place, Serving};
 use crate::proxy::{ALICE, LOGIN, NOBODY, Network};
 use crate::support::{Client, DEADLINE, Origin, Parent};
 

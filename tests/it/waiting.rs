@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::cli::{Place, Serving};
+use crate::process::{Place, Serving};
 use crate::proxy::NOBODY;
 use crate::support::{Client, DEADLINE, Origin};
 
