@@ -128,37 +128,26 @@ fn admit(entries: &Entries, listen: &Entry, page: &mut Page, report: &mut Report
     }
 }
 
-/// `TUNNELS`, as far as it is supported.
+/// `TUNNELS`.
 fn tunnels(entries: &Entries, page: &mut Page, report: &mut Report<'_>) {
-    let (mut taken, mut left) = (Vec::new(), Vec::new());
+    let mut taken = Vec::new();
     for entry in entries.all("Tunnel") {
-        let parts: Vec<&str> = entry.value.splitn(4, ':').collect();
-        let whole = match parts.as_slice() {
-            [_, _, _, _] => entry.value.to_string(),
-            [_, _, _] if entries.is_on("Gateway") => format!("0.0.0.0:{}", entry.value.as_str()),
-            [_, _, _] => entry.value.to_string(),
-            _ => String::new(),
+        let parts = entry.value.splitn(4, ':').count();
+        let whole = match entries.is_on("Gateway") && parts == 3 {
+            true => format!("0.0.0.0:{}", entry.value.as_str()),
+            false => entry.value.to_string(),
         };
-        if whole.is_empty() || words(&whole).count() != 1 {
-            let message = "is not taken over: it is not [address:]port:host:port, and cntlm does \
-                           not start with it";
-            report.warning(entry.origin(), "Tunnel", message);
-            continue;
-        }
-        match refused(Section::General, "TUNNELS", &whole) {
-            None => taken.push((entry, whole)),
-            Some(why) => {
-                report.warning(entry.origin(), "Tunnel", format!("is left as a comment: {why}"));
-                left.push((entry, whole));
+        let one = parts >= 3 && words(&whole).count() == 1;
+        match refused(Section::General, "TUNNELS", &whole).filter(|_| one) {
+            None if one => taken.push((entry, whole)),
+            why => {
+                let what = "it is not [address:]port:host:port, and cntlm does not start with it";
+                let message = format!("is not taken over: {}", why.as_deref().unwrap_or(what));
+                report.warning(entry.origin(), "Tunnel", message);
             }
         }
     }
     join(page, "TUNNELS", &taken, "");
-    if let Some((first, _)) = left.first() {
-        let list: Vec<&str> = left.iter().map(|(_, text)| text.as_str()).collect();
-        let line = Line::new(Section::General, "TUNNELS", &list.join(" "), first.origin());
-        page.add(line.comment("Not taken over yet:").inactive());
-    }
 }
 
 /// `SOCKS5_PORT` and `SOCKS5_USERS`. A port is never taken over without the users that were meant
@@ -195,7 +184,7 @@ fn socks(entries: &Entries, page: &mut Page, report: &mut Report<'_>) {
             None => page.add(line),
             Some(why) => {
                 report.warning(origin, "SOCKS5Proxy", format!("is left as a comment: {why}"));
-                page.add(line.comment("Not taken over yet:").inactive());
+                page.add(line.comment(format!("Not taken over: {why}")).inactive());
             }
         }
         if meant.is_none() {
@@ -207,7 +196,7 @@ fn socks(entries: &Entries, page: &mut Page, report: &mut Report<'_>) {
         let line = Line::new(Section::General, "SOCKS5_USERS", &list, first.origin());
         page.add(match users_refused {
             None => line,
-            Some(_) => line.comment("Not taken over yet:").inactive(),
+            Some(why) => line.comment(format!("Not taken over: {why}")).inactive(),
         });
     }
 }
