@@ -9,12 +9,12 @@ use crate::support::{Client, Origin, Parent};
 /// The reply to a request that opened a way through a parent.
 const OPEN: [u8; 10] = [5, 0, 0, 1, 0, 0, 0, 0, 0, 0];
 
-fn echo(cfg: &str) -> Network {
+pub fn echo(cfg: &str) -> Network {
     Network::to(Origin::tcp_echo(), Parent::ntlm(ALICE), &format!("{cfg}\n{LOGIN}"))
 }
 
 /// CONNECT to a name.
-fn to_name(name: &str, port: u16) -> Vec<u8> {
+pub fn to_name(name: &str, port: u16) -> Vec<u8> {
     let count = u8::try_from(name.len()).unwrap();
     [&[5, 1, 0, 3, count], name.as_bytes(), &port.to_be_bytes()].concat()
 }
@@ -26,7 +26,7 @@ fn to_address(addr: SocketAddr) -> Vec<u8> {
 }
 
 /// A client that has said hello to the SOCKS5 door; nobody is asked for a password there.
-fn greeted(proxy: &Proxy) -> Client {
+pub fn greeted(proxy: &Proxy) -> Client {
     let mut client = proxy.client_of(0);
     client.send([5, 1, 0]);
     assert_eq!(client.read_exact(2), [5, 0]);
@@ -45,14 +45,14 @@ fn logged_in(proxy: &Proxy, user: &str, password: &str) -> (Client, Vec<u8>) {
 }
 
 /// The code of a refusal; nothing follows it.
-fn refusal(client: &mut Client) -> u8 {
+pub fn refusal(client: &mut Client) -> u8 {
     let reply = client.read_exact(10);
     assert_eq!((reply[0], &reply[2..]), (5, &OPEN[2..]));
     assert!(client.is_closed());
     reply[1]
 }
 
-fn echoes(client: &mut Client) {
+pub fn echoes(client: &mut Client) {
     client.send("ping");
     assert_eq!(client.read_exact(4), b"ping");
     client.finish();

@@ -6,7 +6,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::DEADLINE;
 
 /// A directory of a test's own, gone with it.
 pub struct Place(PathBuf);
@@ -26,6 +31,11 @@ impl Place {
         place
     }
 
+    /// A path in here.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.0.join(file)
+    }
+
     /// The program, here, and with nothing of this machine's.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ntlmaps"));
@@ -34,8 +44,19 @@ impl Place {
         command
     }
 
+    /// What it does with these words; one that should end and does not is ended.
     pub fn run(&self, words: &[&str]) -> Output {
-        self.command(words).output().expect("the program starts")
+        let child = self.command(words).spawn().expect("the program starts");
+        let (pid, (ended, waits)) = (Pid::from_child(&child), mpsc::channel::<()>());
+        let watch = thread::spawn(move || {
+            if let Err(RecvTimeoutError::Timeout) = waits.recv_timeout(DEADLINE) {
+                _ = kill_process(pid, Signal::KILL);
+            }
+        });
+        let output = child.wait_with_output().expect("its output");
+        drop(ended);
+        watch.join().expect("no panic");
+        output
     }
 }
 
@@ -43,6 +64,12 @@ impl Drop for Place {
     fn drop(&mut self) {
         _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// Exit code, standard output, standard error.
+pub fn texts(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
 }
 
 /// A serving process; killed when dropped.
@@ -57,14 +84,15 @@ impl Serving {
     pub fn start(mut command: Command) -> Self {
         let mut child = command.spawn().expect("the program starts");
         let out = BufReader::new(child.stdout.take().expect("a pipe"));
-        let mut stderr = child.stderr.take().expect("a pipe");
         // Read all the time: a full pipe would stop the program.
-        let err = thread::spawn(move || {
-            let mut bytes = Vec::new();
-            _ = stderr.read_to_end(&mut bytes);
-            String::from_utf8_lossy(&bytes).into_owned()
+        let err = child.stderr.take().map(|mut stderr| {
+            thread::spawn(move || {
+                let mut bytes = Vec::new();
+                _ = stderr.read_to_end(&mut bytes);
+                String::from_utf8_lossy(&bytes).into_owned()
+            })
         });
-        Self { child, out, err: Some(err), said: String::new() }
+        Self { child, out, err, said: String::new() }
     }
 
     /// From the next `Now listening at` line.
@@ -76,6 +104,7 @@ impl Serving {
         let (ip, port) = rest.and_then(|rest| rest.split_once(" on port ")).unwrap_or_else(|| {
             panic!("{line:?}");
         });
+        let port = port.split(' ').next().unwrap_or_default();
         SocketAddr::new(ip.parse().expect("an address"), port.parse().expect("a port"))
     }
 
