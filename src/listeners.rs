@@ -136,6 +136,9 @@ impl Listeners {
         }
         for (listener, door) in &opened {
             listener.set_door(door.clone());
+            if let Err(error) = sys::set_backlog(&listener.socket, config.backlog) {
+                log::warn!("MAX_CONNECTION_BACKLOG: {error}");
+            }
         }
         Ok(Self(opened.into_iter().map(|(listener, _)| listener).collect()))
     }

@@ -116,6 +116,10 @@ fn load(args: &Args) -> Result<Loaded, String> {
         loaded.config.account = account
             .with_password(loaded.config.dialect, &Secret::new(password))
             .map_err(|error| format!("ntlmaps: NTLMAPS_PASSWORD: {error}"))?;
+        for shown in loaded.shown.iter_mut().filter(|shown| shown.name == "PASSWORD") {
+            "***".clone_into(&mut shown.value);
+            "environment".clone_into(&mut shown.origin);
+        }
     }
     Ok(loaded)
 }
@@ -143,6 +147,9 @@ fn report(notices: &[Notice]) -> String {
 fn check(loaded: &Loaded, explained: bool) -> Result<(), String> {
     if !loaded.warnings.is_empty() {
         say(&report(&loaded.warnings));
+    }
+    if let Account::NeedsPassword { user, .. } = &loaded.config.account {
+        say(&format!("ntlmaps: note: the password of {user} will be asked for at the start"));
     }
     print(&display::describe(loaded, explained))
 }
@@ -196,8 +203,9 @@ fn read_password(prompt: &str) -> Result<Secret, String> {
     let stdin = io::stdin();
     let failed = |error: io::Error| format!("ntlmaps: the password cannot be read: {error}");
     let _quiet = if stdin.is_terminal() {
+        let quiet = sys::EchoOff::new().map_err(failed)?;
         drop(write!(io::stderr(), "{prompt}"));
-        Some(sys::EchoOff::new().map_err(failed)?)
+        Some(quiet)
     } else {
         None
     };

@@ -295,6 +295,14 @@ pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Lets so many connections wait from now on.
+///
+/// # Errors
+/// When it listens no more.
+pub fn set_backlog(listener: &TcpListener, backlog: i32) -> io::Result<()> {
+    Ok(rustix::net::listen(listener, backlog)?)
+}
+
 /// Closes the queue of a listener and wakes whoever waits there for a client.
 pub fn stop_listening(listener: &TcpListener) {
     if let Err(error) = rustix::net::shutdown(listener, rustix::net::Shutdown::Both) {

@@ -3,18 +3,13 @@
 use std::io::Write;
 use std::process::{Output, Stdio};
 
-use crate::process::{Place, Serving};
+use crate::process::{Place, Serving, texts};
 use crate::proxy::{ALICE, basic, url};
 use crate::support::gate::base64;
 use crate::support::{Client, Origin, Parent};
 
 fn run(words: &[&str]) -> Output {
     Place::new().run(words)
-}
-
-fn texts(output: &Output) -> (i32, String, String) {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
 }
 
 #[test]

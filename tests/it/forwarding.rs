@@ -306,17 +306,3 @@ fn credentials_for_the_proxy_never_reach_an_origin() {
         assert!(!String::from_utf8_lossy(&hop.head.raw).contains("c3BhbTplZ2dz"), "{hop}");
     }
 }
-
-#[test]
-fn client_header_lines_replace_add_and_remove_fields() {
-    let cfg =
-        format!("{LOGIN}[CLIENT_HEADER]\nUser-Agent: Mozilla/4.0 (x; y)\nX-New: 1\nX-Gone:\n");
-    let network = Network::new(Parent::ntlm(ALICE), &cfg);
-    let mut client = network.client();
-    let fields = [("user-agent", "curl"), ("X-Gone", "1"), ("X-Kept", "2")];
-    assert_eq!(client.request("GET", &url("/hello"), &fields, b"").status(), 200);
-    let seen = &network.origin.seen()[0];
-    assert_eq!(seen.fields().all("User-Agent"), ["Mozilla/4.0 (x; y)"]);
-    assert_eq!(seen.fields().all("X-New"), ["1"]);
-    assert!(!seen.fields().has("X-Gone") && seen.fields().has("X-Kept"));
-}
