@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use ntlmaps::config::args::USAGE;
 use ntlmaps::config::options::{ConfigKey, OPTIONS};
 use ntlmaps::config::{Account, Args, Config};
+
+use crate::process::Place;
 
 fn text(file: &str) -> Option<String> {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).ok()
@@ -48,11 +51,7 @@ fn blocks_of_markdown_are_found() {
 
 #[test]
 fn every_configuration_in_the_readme_loads() {
-    let Some(readme) = text("README.md") else {
-        eprintln!("not tried: there is no README.md yet");
-        return;
-    };
-    let found = configurations(&readme);
+    let found = configurations(&text("README.md").unwrap());
     assert!(found.len() >= 2, "{found:?}");
     for block in found {
         let loaded = Config::load("README.md", block.as_bytes(), &Args::default());
@@ -68,28 +67,52 @@ fn every_configuration_in_the_readme_loads() {
 
 #[test]
 fn the_readme_names_options_keys_and_addresses_that_exist() {
-    let Some(readme) = text("README.md") else { return };
+    let readme = text("README.md").unwrap();
     let words = readme.split(|c: char| !(c.is_ascii_alphanumeric() || "-_".contains(c)));
     for word in words {
-        // Only what stands in the table of the program's own commands is the program's own.
         if word.len() > 3
             && word.contains('_')
             && word.chars().all(|c| c.is_ascii_uppercase() || c == '_')
         {
             let known = |option: &ConfigKey| option.name == word || option.section.name() == word;
             let ours = OPTIONS.iter().any(known);
-            let environment = ["NTLMAPS_CONF", "NTLMAPS_PASSWORD", "RUST_LOG"].contains(&word);
-            assert!(ours || environment, "{word}");
+            let others = ["NTLMAPS_CONF", "NTLMAPS_PASSWORD", "RUST_LOG", "AF_INET"];
+            assert!(ours || others.contains(&word), "{word}");
         }
     }
-    for line in readme.lines().filter(|line| line.starts_with("| `ntlmaps ")) {
-        let options = line.split(['`', ' ', ',']).filter(|word| word.starts_with('-'));
-        for option in options.filter(|option| option.len() > 1) {
-            assert!(USAGE.contains(option), "{option}");
+    // Options that stand alone or behind the program's name are the program's own.
+    for code in readme.lines().flat_map(|line| line.split('`').skip(1).step_by(2)) {
+        let mut words = code.split_whitespace().peekable();
+        let ours = words.next_if(|word| word.ends_with("ntlmaps")).is_some();
+        for option in words.filter(|word| word.starts_with('-') && (ours || *word == code)) {
+            let alien = option.contains(['=', '.']);
+            assert!(alien || USAGE.contains(&format!("{option} ")), "{option} in {code}");
         }
     }
     let port = OPTIONS.iter().find(|option| option.name == "LISTEN_PORT").unwrap().default;
     assert!(readme.contains(&format!("127.0.0.1:{port}")));
+    assert!(readme.lines().count() <= 150, "nobody reads that much");
+}
+
+#[test]
+fn the_unit_in_the_readme_is_one_that_systemd_takes() {
+    let found = blocks(&text("README.md").unwrap());
+    let unit = found.iter().find(|block| block.starts_with("[Service]")).expect("a unit");
+    let unit = unit.replace("%h/bin/ntlmaps", env!("CARGO_BIN_EXE_ntlmaps"));
+    for line in ["Restart=on-failure", "LimitNOFILE=", "ExecReload=kill -HUP", "WantedBy="] {
+        assert!(unit.contains(line), "{line}\n{unit}");
+    }
+    let place = Place::with("ntlmaps.service", &unit);
+    let mut command = Command::new("systemd-analyze");
+    command.args(["--user", "verify"]).arg(place.path("ntlmaps.service"));
+    let Ok(output) = command.env("XDG_RUNTIME_DIR", place.path("")).output() else {
+        eprintln!("not tried: there is no systemd-analyze");
+        return;
+    };
+    // What it thinks of other units of this machine is not the matter here.
+    let said = String::from_utf8_lossy(&output.stderr);
+    let about_it: Vec<_> = said.lines().filter(|line| line.contains("ntlmaps")).collect();
+    assert!(about_it.is_empty(), "{said}");
 }
 
 #[test]
