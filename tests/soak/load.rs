@@ -176,7 +176,7 @@ impl Visitor {
     /// Sometimes for so long that nobody waits for it in particular.
     fn fall_silent(&mut self) {
         if self.dice.below(20) == 0 {
-            thread::sleep(Duration::from_millis(1_200));
+            thread::park_timeout(Duration::from_millis(1_200));
         }
     }
 
