@@ -40,6 +40,7 @@ mod direct_mode;
 mod docs;
 mod doors;
 mod early_answers;
+mod exhaustion;
 mod expectations;
 mod failover;
 mod forwarding;
