@@ -160,7 +160,8 @@ impl fmt::Display for Words<'_> {
                 f.write_str(if *is_parent {
                     "Check PARENT_PROXY and PARENT_PROXY_PORT in ntlmaps.cfg, and the network."
                 } else {
-                    "Check the name in the URL. (PARENT_PROXY is blank or bypassed for this host.)"
+                    "Check the name in the URL. (PARENT_PROXY is blank, bypassed for this host, or out of \
+                     reach.)"
                 })
             }
             Failure::Closed(hop, reason) => {

@@ -28,7 +28,7 @@ const DIRECT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// And how long a parent rests there: the way back is to be found within seconds.
 const DIRECT_REST: Duration = Duration::from_secs(3);
 /// A parent that is there accepts within milliseconds: so long a request waits for what comes of a
-/// trial in the background.
+/// trial in the background. And where all are down, so much time lies between two trials of one.
 const MOMENT: Duration = Duration::from_millis(100);
 /// Where all parents are down, a trial that takes longer than this lets the next one begin.
 const TRIAL_PATIENCE: Duration = Duration::from_secs(1);
@@ -137,8 +137,8 @@ struct State {
 struct Health {
     /// It is down, and why.
     error: Option<DialError>,
-    /// It failed and is left alone until then.
-    rests_until: Option<Instant>,
+    /// When it failed.
+    failed: Option<Instant>,
     /// It is down and a request has been trying it since then.
     trial: Option<Instant>,
 }
@@ -150,14 +150,15 @@ impl State {
 }
 
 impl Health {
-    fn rests(&self, now: Instant) -> bool {
-        self.rests_until.is_some_and(|until| until > now)
+    /// How much of this time since it failed is left.
+    fn left_of(&self, rest: Duration) -> Duration {
+        self.failed.map_or(Duration::ZERO, |failed| rest.saturating_sub(failed.elapsed()))
     }
 
     /// The less, the sooner it is tried. What is down and was found out at once costs little.
-    fn rank(&self, now: Instant) -> u8 {
+    fn rank(&self, rest: Duration) -> u8 {
         match &self.error {
-            None => u8::from(self.rests(now)),
+            None => u8::from(!self.left_of(rest).is_zero()),
             Some(error) => 2_u8.saturating_add(u8::from(error.timed_out())),
         }
     }
@@ -228,8 +229,8 @@ impl Parents {
     /// All parents in the order to try them.
     pub fn order(self: &Arc<Self>) -> Vec<&Parent> {
         self.look_again();
-        let (now, state) = (Instant::now(), self.lock());
-        let rank = |parent: &Parent| state.healths.get(parent.index).map(|h| h.rank(now));
+        let (rest, state) = (self.rest(), self.lock());
+        let rank = |parent: &Parent| state.healths.get(parent.index).map(|h| h.rank(rest));
         let ranked = |wanted| self.list.iter().filter(move |parent| rank(parent) == Some(wanted));
         (0..4).flat_map(ranked).collect()
     }
@@ -238,8 +239,8 @@ impl Parents {
     /// connections again may take long to find out. Not where a request has to wait for it anyway.
     fn look_again(self: &Arc<Self>) {
         let mut state = self.lock();
-        let now = Instant::now();
-        let due = |health: &Health| health.error.is_some() && !health.rests(now);
+        let rest = self.rest();
+        let due = |health: &Health| health.error.is_some() && health.left_of(rest).is_zero();
         if state.probing || !state.healths.iter().any(due) || !self.direct && state.are_all_down() {
             return;
         }
@@ -287,6 +288,9 @@ impl Parents {
             Some(error) if health.trial != running => Err(error.clone()),
             Some(_) => {
                 health.trial = Some(Instant::now());
+                let pause = health.left_of(MOMENT);
+                drop(state);
+                thread::sleep(pause);
                 Ok(())
             }
             None => Ok(()),
@@ -305,8 +309,8 @@ impl Parents {
         let were_away = self.direct && state.are_all_down();
         let Some(health) = state.healths.get_mut(parent.index) else { return };
         let was_down = health.error.is_some();
-        let rests_until = error.and_then(|_| Instant::now().checked_add(self.rest()));
-        *health = Health { error: error.cloned(), rests_until, trial: None };
+        *health =
+            Health { error: error.cloned(), failed: error.map(|_| Instant::now()), trial: None };
         let are_away = self.direct && state.are_all_down();
         drop(state);
         self.changed.notify_all();
@@ -333,7 +337,7 @@ impl Parents {
     /// long as one that is down would rest.
     pub fn note_silence(&self, parent: &Parent) {
         if let Some(health) = self.lock().healths.get_mut(parent.index) {
-            health.rests_until = Instant::now().checked_add(self.rest());
+            health.failed = Some(Instant::now());
         }
     }
 }

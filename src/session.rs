@@ -184,9 +184,6 @@ impl Session {
         match outcome {
             Ok(Outcome::Response(answer)) => {
                 log.status = Some(answer.head.status);
-                if answer.upstream.hop.is_parent {
-                    log.way = format!("parent {}", answer.upstream.hop.authority);
-                }
                 let relayed =
                     relay::response(&mut body, *answer, head.version, persists, &gateway.pool);
                 log.bytes = body.written();
@@ -262,6 +259,7 @@ fn forward(
             "parent".clone_into(&mut log.way);
             let request = Outgoing { head, account: account.as_ref(), private: private.clone() };
             if let Some(answer) = dispatch::through_parents(gateway, &request, body)? {
+                log.way = format!("parent {}", answer.upstream.hop.authority);
                 return Ok(outcome(head, answer));
             }
             if let Some(original) = original {

@@ -12,7 +12,7 @@ use crate::proxy::{ALICE, LOGIN, NOBODY, Proxy, basic, lines, url};
 use crate::refusals::dead_port;
 use crate::support::gate::Rules;
 use crate::support::http::response;
-use crate::support::{Acceptor, Client, DEADLINE, Origin, Parent, Then};
+use crate::support::{Acceptor, Client, DEADLINE, Origin, Parent, Then, Wire};
 
 const DIRECT: &str = "DIRECT_CONNECT_IF_POSSIBLE: 1\n";
 
@@ -131,6 +131,26 @@ fn a_parent_that_was_reached_is_not_gone_around() {
         assert_ne!(proxy.client().request("CONNECT", &authority, &[], b"").status(), 200);
         assert_eq!(origin.connections(), 0, "{status}");
     }
+}
+
+/// What a parent began is not done another way; the next request is free to go.
+#[test]
+fn a_parent_that_goes_away_amid_a_login_is_not_gone_around() {
+    let (port, origin) = (Port::closed(), Origin::start());
+    let proxy = Proxy::start(&format!("PARENT_PROXY: {}\n{DIRECT}AUTH: Basic\n{LOGIN}", port.1));
+    let listener = port.open();
+    let mut client = proxy.client();
+    client.start("GET", &origin.url("/hello"), &[], b"");
+    let (stream, _) = listener.accept().expect("the proxy comes");
+    drop(listener);
+    let mut wire = Wire::new(stream).expect("a socket");
+    wire.read_request().expect("a request").expect("a request");
+    let fields = [("Proxy-Authenticate", "Basic realm=\"x\""), ("Connection", "close")];
+    wire.write(&response(407, &fields, b"who?")).expect("it is taken");
+    drop(wire);
+    assert_eq!(client.read_response().status(), 502);
+    assert_eq!(origin.connections(), 0);
+    assert_eq!(client.get(&origin.url("/hello")).status(), 200);
 }
 
 /// What network that is, and who answers to a name there, nobody knows.

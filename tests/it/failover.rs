@@ -146,6 +146,18 @@ fn a_parent_that_is_not_there_at_the_start_is_used_when_it_is() {
     assert_eq!(parent.handshakes(), 1);
 }
 
+/// Ten times a second is soon enough to find it back.
+#[test]
+fn whoever_asks_all_the_time_does_not_have_a_dead_parent_tried_all_the_time() {
+    let (_held, addr) = dead_port();
+    let proxy = Proxy::start(&format!("PARENT_PROXY: {addr}\n{NOBODY}"));
+    let started = Instant::now();
+    for _ in 0..6 {
+        assert_eq!(proxy.get(&url("/")).status(), 502);
+    }
+    assert!(started.elapsed() >= Duration::from_millis(500), "{:?}", started.elapsed());
+}
+
 #[test]
 fn a_parent_whose_name_nobody_knows_is_told_so() {
     let proxy = Proxy::start(&format!("PARENT_PROXY: proxy.invalid:8080\n{NOBODY}"));
