@@ -59,10 +59,18 @@ impl Clients {
         drop(self.room());
     }
 
-    /// Waits for room for one client and takes it; `None` when no more are wanted.
+    /// Waits for room for one client and takes it; `None` when no more are wanted, and it is full.
     pub fn permit(self: &Arc<Self>) -> Option<Permit> {
-        let mut seats = self.room();
-        if self.is_stopping() {
+        self.take(self.room())
+    }
+
+    /// Room for one client, if there is any.
+    pub fn permit_at_once(self: &Arc<Self>) -> Option<Permit> {
+        self.take(self.lock())
+    }
+
+    fn take(self: &Arc<Self>, mut seats: MutexGuard<'_, Seats>) -> Option<Permit> {
+        if seats.taken >= seats.limit {
             return None;
         }
         seats.taken = seats.taken.saturating_add(1);

@@ -68,12 +68,19 @@ impl Listener {
     /// The next client; `None` once it is closed.
     pub fn accept(&self) -> Option<io::Result<(TcpStream, SocketAddr)>> {
         let accepted = self.socket.accept();
-        (!self.closed.load(Ordering::SeqCst)).then_some(accepted)
+        (accepted.is_ok() || !self.closed.load(Ordering::SeqCst)).then_some(accepted)
     }
 
-    /// Accepts no more; whoever waits in [`Listener::accept`] is told.
-    pub fn close(&self) {
+    /// Accepts no more; whoever waits in [`Listener::accept`] is told. Those who are in the queue
+    /// are connected, as far as they know: the kernel would reset them, so `last` gets them.
+    pub fn close(&self, mut last: impl FnMut(TcpStream, SocketAddr)) {
+        /// While they come as fast as they go, it has to end nevertheless.
+        const LONGEST_QUEUE: usize = 4096;
         self.closed.store(true, Ordering::SeqCst);
+        if self.socket.set_nonblocking(true).is_ok() {
+            let queue = std::iter::from_fn(|| self.socket.accept().ok()).take(LONGEST_QUEUE);
+            queue.for_each(|(stream, peer)| last(stream, peer));
+        }
         sys::stop_listening(&self.socket);
     }
 

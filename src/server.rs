@@ -16,7 +16,7 @@ use crate::http::reply::Reply;
 use crate::listeners::{BindError, Door, Listener, Listeners};
 use crate::session::{Session, Silent};
 use crate::sys;
-use crate::waiting::{self, Guest, WaitingRoom};
+use crate::waiting::{self, Guest, WaitingRoom, Work};
 
 /// How long a client may be silent between requests.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
@@ -92,10 +92,11 @@ pub struct Stopper(Arc<Shared>);
 impl Stopper {
     /// No new clients and no new requests; what has begun goes on.
     pub fn stop(&self) {
-        self.0.clients.stop();
-        for listener in std::mem::take(&mut *self.0.listeners()).iter() {
-            listener.close();
+        let mut listeners = self.0.listeners();
+        for listener in std::mem::take(&mut *listeners).iter() {
+            self.0.close(listener);
         }
+        self.0.clients.stop();
     }
 }
 
@@ -131,7 +132,7 @@ impl Reloader {
         *self.0.gateway.write().unwrap_or_else(PoisonError::into_inner) = gateway;
         let before = std::mem::replace(&mut *listeners, opened);
         for gone in before.iter().filter(|listener| !listeners.contains(listener)) {
-            gone.close();
+            self.0.close(gone);
         }
         for new in listeners.iter().filter(|listener| !before.contains(listener)) {
             log::info!("{new}");
@@ -151,6 +152,20 @@ impl Shared {
 
     fn listeners(&self) -> MutexGuard<'_, Listeners> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those who came in time are served still, where there is room. Waits for nothing: a second
+    /// signal must be heard.
+    fn close(self: &Arc<Self>, listener: &Listener) {
+        listener.close(|stream, peer| {
+            let Some(permit) = self.clients.permit_at_once() else { return };
+            let told = |error| log::warn!("{peer} cannot be served: {error}");
+            match admit(stream, peer, listener.door(), self, permit) {
+                Ok(Some(work)) => waiting::try_start(work).unwrap_or_else(|(error, _)| told(error)),
+                Ok(None) => {}
+                Err(error) => told(error),
+            }
+        });
     }
 
     /// A thread for every listener that has none.
@@ -206,20 +221,22 @@ fn accept(listener: &Listener, shared: &Arc<Shared>) {
         };
         // Another listener may have been quicker.
         let Some(permit) = shared.clients.permit() else { return };
-        if let Err(error) = admit(stream, peer, listener.door(), shared, permit) {
-            log::warn!("{peer} cannot be served: {error}");
+        match admit(stream, peer, listener.door(), shared, permit) {
+            Ok(Some(work)) => waiting::start(work),
+            Ok(None) => {}
+            Err(error) => log::warn!("{peer} cannot be served: {error}"),
         }
     }
 }
 
-/// Lets a client in, or tells it that it may not come.
+/// Lets a client in, or tells it that it may not come; what is to be done for it then.
 fn admit(
     stream: TcpStream,
     peer: SocketAddr,
     door: Door,
     shared: &Arc<Shared>,
     permit: Permit,
-) -> io::Result<()> {
+) -> io::Result<Option<Work>> {
     let permitted = {
         let gateway = shared.gateway();
         // A machine talks to itself from whatever address it is talked to at.
@@ -228,13 +245,13 @@ fn admit(
     };
     if !permitted {
         log::warn!("{peer} is not in FRIENDLY_IPS and was refused");
-        let Door::Http = door else { return Ok(()) };
+        let Door::Http = door else { return Ok(None) };
         let reply = Reply::new(403, "This proxy does not serve your machine (FRIENDLY_IPS).");
-        return sys::send_now(&stream, &reply.encode(None, false)).map(|_| ());
+        return sys::send_now(&stream, &reply.encode(None, false)).map(|_| None);
     }
     let client = Conn::new(stream)?;
     let shared = Arc::clone(shared);
-    waiting::start(Box::new(move || {
+    Ok(Some(Box::new(move || {
         let seat = permit.seat(client.shared_stream());
         let silent = match door {
             Door::Http => return attend(Silent::Session(Session::new(client, peer)), seat, shared),
@@ -244,8 +261,7 @@ fn admit(
         if let Some(tunnel) = silent {
             attend(Silent::Tunnel(tunnel), seat, shared);
         }
-    }));
-    Ok(())
+    })))
 }
 
 /// Does what there is to do for a client until it falls silent, and leaves it in the waiting room.

@@ -78,10 +78,15 @@ impl Session {
     /// Serves until the client leaves, or no more requests are wanted: then nobody is given back.
     /// `gateway` yields what holds at the time of each request.
     pub fn run(mut self, seat: &Seat, gateway: impl Fn() -> Arc<Gateway>) -> Option<Silent> {
-        while seat.rest() {
+        // Whoever just came, or was heard, is about to ask: that is answered, whatever ends meanwhile.
+        loop {
             match self.turn(seat, &gateway) {
-                Next::Request => {}
+                Next::Request if seat.rest() => {}
+                Next::Request => break,
                 Next::Silence => {
+                    if !seat.rest() {
+                        break;
+                    }
                     self.client.release_buffer();
                     return Some(Silent::Session(self));
                 }

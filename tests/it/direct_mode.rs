@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::process::{Place, Serving};
 use crate::failover::{Port, SilentPort};
+use crate::process::{Place, Serving};
 use crate::proxy::{ALICE, LOGIN, NOBODY, Proxy, basic, lines, url};
 use crate::refusals::dead_port;
 use crate::support::gate::Rules;

@@ -59,6 +59,29 @@ fn idle_clients_are_closed_and_what_has_begun_goes_on() {
 }
 
 #[test]
+fn who_came_before_the_end_may_ask_still() {
+    let place = Place::with("ntlmaps.cfg", &format!("{CFG}{NOBODY}"));
+    let mut serving = Serving::start(place.command(&[]));
+    let address = serving.address();
+    signal(&serving.child, Signal::STOP);
+    // The kernel accepts them; to them that is a connection.
+    let mut clients = [(); 12].map(|()| Client::connect(address));
+    signal(&serving.child, Signal::TERM);
+    for client in &mut clients[..6] {
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    }
+    signal(&serving.child, Signal::CONT);
+    for client in &mut clients[6..] {
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    }
+    for client in &mut clients {
+        assert_eq!(client.read_response().status(), 400);
+        assert!(client.is_closed());
+    }
+    assert_eq!(end(&mut serving).code(), Some(0));
+}
+
+#[test]
 fn a_server_waits_for_its_clients_and_no_longer_than_it_is_told() {
     let far = Origin::tcp_echo();
     let loaded = Config::load("f", format!("{CFG}{NOBODY}").as_bytes(), &Args::default());
