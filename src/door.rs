@@ -82,10 +82,18 @@ pub fn socks(mut client: Conn, peer: SocketAddr, gateway: &Gateway) -> Option<Tu
         users => Admission::Users(users),
     };
     let mut dialogue = Dialogue::new(admission);
-    let Some(to) = destination(&mut client, &mut dialogue) else {
-        log::debug!("{peer} did not come to a SOCKS5 request that can be served");
-        client.close_gently();
-        return None;
+    let to = match destination(&mut client, &mut dialogue) {
+        Ok(to) => to,
+        Err(refused) => {
+            let why = "no SOCKS5 request that can be served";
+            log::debug!("{peer}: {why}");
+            if refused {
+                let mut record = Record::unreadable(gateway.url_log.as_ref(), peer);
+                record.outcome.refuse(&why);
+            }
+            client.close_gently();
+            return None;
+        }
     };
     let own = dialogue.account().map(|(name, password)| {
         let (domain, user) = Credentials::split_name(&name, &gateway.config.default_domain);
@@ -94,28 +102,28 @@ pub fn socks(mut client: Conn, peer: SocketAddr, gateway: &Gateway) -> Option<Tu
     enter(client, peer, gateway, &to, own.as_ref().or(gateway.account.as_ref()), reply)
 }
 
-/// Leads the dialogue up to the request; `None` when it ends before.
-fn destination(client: &mut Conn, dialogue: &mut Dialogue<'_>) -> Option<Authority> {
-    let until = Instant::now().checked_add(DIALOGUE_TIMEOUT)?;
+/// Leads the dialogue up to the request. When it ends before: whether that was our doing.
+fn destination(client: &mut Conn, dialogue: &mut Dialogue<'_>) -> Result<Authority, bool> {
+    let until = Instant::now().checked_add(DIALOGUE_TIMEOUT).ok_or(false)?;
     loop {
         match dialogue.next(client.buffered()) {
             Step::Wait => {
                 let left = until.saturating_duration_since(Instant::now());
                 if left.is_zero() || !matches!(client.fill(Some(left)), Ok(1..)) {
-                    return None;
+                    return Err(false);
                 }
             }
             Step::Answer(taken, answer) => {
                 client.consume(taken);
-                client.write_all(&answer).ok()?;
+                client.write_all(&answer).map_err(|_| false)?;
             }
             Step::Connect(taken, to) => {
                 client.consume(taken);
-                return Some(to);
+                return Ok(to);
             }
             Step::Refuse(answer) => {
-                client.write_all(&answer).ok()?;
-                return None;
+                drop(client.write_all(&answer));
+                return Err(true);
             }
         }
     }
@@ -142,14 +150,14 @@ fn enter(
         Ok((server, hop)) => {
             let bound = server.stream().local_addr().ok().filter(|_| hop.is_none());
             record.outcome.status = Some(200);
-            record.outcome.way =
-                hop.map_or("direct".to_owned(), |hop| format!("parent {}", hop.authority));
+            record.outcome.way = hop.map_or("direct".to_owned(), |hop| hop.way());
             if client.write_all(&reply(rep::SUCCEEDED, bound)).is_ok() {
                 return Tunnel::new(client, server, peer, Some(record)).run();
             }
         }
         Err(closed) => {
             log::warn!("tunnel to {to}: {closed}");
+            record.outcome.refuse(&closed);
             if client.write_all(&reply(closed.rep(), None)).is_ok() {
                 client.close_gently();
             }

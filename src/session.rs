@@ -118,14 +118,14 @@ impl Session {
     fn turn(&mut self, seat: &Seat, gateway: &impl Fn() -> Arc<Gateway>) -> Next {
         let head = match self.client.read_head(LINGER, HEAD_TIMEOUT) {
             Ok(head) => head,
-            Err(error) => return self.no_request(&error),
+            Err(error) => return self.no_request(&error, &gateway()),
         };
         seat.work();
         let head = match RequestHead::parse(&head) {
             Ok(head) => head,
             Err(error) => {
                 let reply = request::unreadable(error.status(), &error);
-                return respond(&mut self.client, &reply, None, false);
+                return self.refuse(&reply, &gateway());
             }
         };
         let gateway = gateway();
@@ -137,7 +137,7 @@ impl Session {
     }
 
     /// Whoever began a request is told why it ends here.
-    fn no_request(&mut self, error: &ReadError) -> Next {
+    fn no_request(&mut self, error: &ReadError, gateway: &Gateway) -> Next {
         let reply = match error {
             ReadError::TimedOut { began: false } => return Next::Silence,
             ReadError::TimedOut { began: true } => {
@@ -146,7 +146,13 @@ impl Session {
             ReadError::Head(error) => request::unreadable(error.status(), error),
             _ => return CUT,
         };
-        respond(&mut self.client, &reply, None, false)
+        self.refuse(&reply, gateway)
+    }
+
+    /// The answer to what cannot be read, which is the last one.
+    fn refuse(&mut self, reply: &Reply, gateway: &Gateway) -> Next {
+        let mut record = Record::unreadable(gateway.url_log.as_ref(), self.peer);
+        respond(&mut self.client, reply, None, false, &mut record.outcome)
     }
 
     /// One request, from its head to the end of its response.
@@ -160,10 +166,7 @@ impl Session {
         log::debug!("{peer} {} {}", head.method, target::printable(&head.target));
         let (target, framing) = match request::check(&head) {
             Ok(checked) => checked,
-            Err(reply) => {
-                log.status = Some(reply.status());
-                return respond(client, &reply, Some(&head), false);
-            }
+            Err(reply) => return respond(client, &reply, Some(&head), false, log),
         };
         let persists = forwarding::persists(head.version, &head.fields);
         let plan = match own_page::reply(gateway, &head, client) {
@@ -197,10 +200,7 @@ impl Session {
                     Relayed::Whole { persists: false } => Next::Close,
                     Relayed::Cut { reset } => Next::Cut { reset },
                     Relayed::Unfit(failure) => match failure.reply(false) {
-                        Some(reply) => {
-                            log.status = Some(reply.status());
-                            respond(client, &reply, Some(&head), false)
-                        }
+                        Some(reply) => respond(client, &reply, Some(&head), false, log),
                         None => CUT,
                     },
                 }
@@ -215,12 +215,14 @@ impl Session {
                 }
             }
             Err(Some(reply)) => {
-                log.status = Some(reply.status());
                 // A client that asked before sending its body may send it or not.
                 let persists = persists && (body.is_taken() || !expects && body.discard());
-                respond(client, &reply, Some(&head), persists)
+                respond(client, &reply, Some(&head), persists, log)
             }
-            Err(None) => CUT,
+            Err(None) => {
+                log.refuse(&Failure::ClientGone);
+                CUT
+            }
         }
     }
 }
@@ -261,10 +263,9 @@ fn forward(
             let original = gateway.parents.may_go_direct().then(|| head.clone());
             gateway.mark(head);
             forwarding::prepare_request(head, target, false, framing, replacements);
-            "parent".clone_into(&mut log.way);
             let request = Outgoing { head, account: account.as_ref(), private: private.clone() };
             if let Some(answer) = dispatch::through_parents(gateway, &request, body)? {
-                log.way = format!("parent {}", answer.upstream.hop.authority);
+                log.way = answer.upstream.hop.way();
                 return Ok(outcome(head, answer));
             }
             if let Some(original) = original {
@@ -333,9 +334,22 @@ fn send_to_origin(
     Ok(outcome(head, answer))
 }
 
-fn respond(client: &mut Conn, reply: &Reply, head: Option<&RequestHead>, persists: bool) -> Next {
+/// Answers by ourselves, and notes it.
+fn respond(
+    client: &mut Conn,
+    reply: &Reply,
+    head: Option<&RequestHead>,
+    persists: bool,
+    log: &mut urllog::Outcome,
+) -> Next {
     log::debug!("answering {}: {}", reply.status(), reply.text());
-    match client.write_all(&reply.encode(head, persists)) {
+    let wire = reply.encode(head, persists);
+    log.status = Some(reply.status());
+    log.bytes = u64::try_from(wire.len()).unwrap_or(u64::MAX);
+    if reply.status() >= 400 {
+        log.refuse(&reply.text());
+    }
+    match client.write_all(&wire) {
         Ok(()) if persists => Next::Request,
         Ok(()) => Next::Close,
         Err(_) => CUT,

@@ -32,7 +32,10 @@ impl UrlLog {
     /// Writes an entry, at once: lines of several threads never mix.
     fn write(&self, entry: &Entry, outcome: &Outcome) {
         let millis = entry.began.elapsed().as_millis();
-        let line = format!("{} {}{outcome} {millis} ms\n", sys::utc_now(), entry.request);
+        let Outcome { status, bytes, way } = outcome;
+        let status = status.map_or("-".to_owned(), |status| status.to_string());
+        let line =
+            format!("{} {} {status} {bytes} {millis} ms {way}\n", sys::utc_now(), entry.request);
         if let Err(error) = (&self.file).write_all(line.as_bytes()) {
             let lost = self.lost.fetch_add(1, Ordering::Relaxed).saturating_add(1);
             if lost.is_power_of_two() {
@@ -66,6 +69,12 @@ impl Record {
         });
         Self { entry, outcome: Outcome::default() }
     }
+
+    /// What has come cannot be read.
+    pub fn unreadable(log: Option<&Arc<UrlLog>>, peer: SocketAddr) -> Self {
+        let entry = Entry { began: Instant::now(), request: format!("{peer} - - -") };
+        Self { entry: log.map(|log| (Arc::clone(log), entry)), outcome: Outcome::default() }
+    }
 }
 
 /// It is over.
@@ -83,21 +92,20 @@ pub struct Outcome {
     pub status: Option<u16>,
     /// Bytes sent to the client; through a tunnel, both ways.
     pub bytes: u64,
-    /// Which way it went.
+    /// Which way it went, or why it went none.
     pub way: String,
+}
+
+impl Outcome {
+    /// It goes no further, and this is why: one line, whatever it says.
+    pub fn refuse(&mut self, why: &dyn fmt::Display) {
+        let why = why.to_string();
+        self.way = format!("refused: {}", why.trim().replace(char::is_control, " "));
+    }
 }
 
 impl Default for Outcome {
     fn default() -> Self {
-        Self { status: None, bytes: 0, way: "refused".to_owned() }
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.status {
-            Some(status) => write!(f, " {status} {} {}", self.bytes, self.way),
-            None => write!(f, " - {} {}", self.bytes, self.way),
-        }
+        Self { status: None, bytes: 0, way: "here".to_owned() }
     }
 }
