@@ -13,19 +13,23 @@ use crate::gateway::Gateway;
 use crate::guard::Attempt;
 use crate::http::forwarding;
 use crate::http::framing::BodyFraming;
-use crate::http::head::{FieldLines, RequestHead, ResponseHead, Version};
+use crate::http::head::{FieldLines, RequestHead, ResponseHead};
 use crate::http::target::{self, Authority};
 use crate::ntlm::crypto;
 use crate::parents::{ORIGIN_CONNECT_TIMEOUT, Parent, dial};
 use crate::pool::{Key, Private};
 use crate::request_body::RequestBody;
 use crate::response::{self, Answer, Upstream};
+use crate::sys;
 
 /// How long the answer to a complete request may take. A parent gives up on its origin earlier.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How many interim responses may come before the final one: a 102 every 20 s for half an hour.
 const MAX_INTERIM: u8 = 100;
+
+/// A connection that was idle for longer may lead nowhere any more.
+const FRESH: Duration = Duration::from_secs(5);
 
 /// Who answers a request.
 #[derive(Clone, Copy)]
@@ -143,8 +147,8 @@ impl<'a> Exchange<'a> {
         // A connection in the pool need not be logged in, or no longer be.
         if self.ended.get() == 0
             && (body.is_repeatable() || !self.gateway.guarded.contains(&self.guarded()))
-            && let Some(conn) = self.gateway.pool.take(&self.key)
-            && let Some(answer) = self.on_pooled(conn, body)?
+            && let Some((conn, since)) = self.gateway.pool.take(&self.key)
+            && let Some(answer) = self.on_pooled(conn, since.elapsed() > FRESH, body)?
         {
             return Ok(answer);
         }
@@ -157,6 +161,7 @@ impl<'a> Exchange<'a> {
     fn on_pooled(
         &self,
         mut conn: Conn,
+        stale: bool,
         body: &mut RequestBody<'_>,
     ) -> Result<Option<Answer>, Failure> {
         let mut handshake = Handshake::new(self.side, self.head, None);
@@ -168,7 +173,17 @@ impl<'a> Exchange<'a> {
         let field = standing.map(|standing| handshake.resume(standing));
         let leg = Leg { field, ..Leg::PLAIN };
         body.keep();
-        let response = match self.leg(&mut conn, &leg, body) {
+        // The network may be another one by now, and the parent have seen no end of it. Not with a
+        // body, which a parent may take its time to read.
+        let doubtful = stale && self.name.is_parent && body.framing().is_empty();
+        if doubtful {
+            sys::set_patience(conn.stream(), Some(self.gateway.parents.connect_timeout()));
+        }
+        let response = self.leg(&mut conn, &leg, body);
+        if doubtful {
+            sys::set_patience(conn.stream(), None);
+        }
+        let response = match response {
             Err(Failure::Closed(..)) if self.head.is_idempotent() && body.rewind().is_ok() => {
                 log::debug!("the {} had closed an idle connection", self.name);
                 self.ended.set(1);
@@ -466,18 +481,7 @@ impl<'a> Exchange<'a> {
     ) -> Result<Answer, Failure> {
         let framing = BodyFraming::of_response(&self.head.method, &head)
             .map_err(|error| Failure::bad_response(&self.name, &error))?;
-        let reusable = authenticated
-            && framing != BodyFraming::UntilClose
-            && self.persists(&head)
-            // A next hop that answers early, or refuses a long body, may never read the rest of it.
-            && body.is_sent()
-            && !(head.status >= 400 && body.is_long())
-            // A server that was asked for another protocol may go on in it.
-            && !self.head.fields.contains("upgrade")
-            // Chunks and a length, or chunks from HTTP/1.0: whoever does not see the chunks sees
-            // another end (RFC 9112 section 6.1).
-            && !(framing == BodyFraming::Chunked
-                && (head.version == Version::Http10 || head.fields.contains("content-length")));
+        let reusable = authenticated && response::leaves_open(&head, framing, self.head, body);
         let upstream = Upstream { conn, key: self.key.clone(), reusable, hop: self.name.clone() };
         Ok(Answer { head, framing, upstream })
     }

@@ -196,7 +196,7 @@ impl Parents {
     }
 
     /// How long one may take to accept a connection.
-    fn connect_timeout(&self) -> Duration {
+    pub fn connect_timeout(&self) -> Duration {
         let count = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
         match DIRECT_CONNECT_TIMEOUT.checked_div(count) {
             Some(share) if self.direct => self.timeout.min(share),

@@ -48,17 +48,18 @@ struct Idle {
 pub struct Pool(Mutex<VecDeque<Idle>>);
 
 impl Pool {
-    /// The most recently used connection of that key that is still open and silent.
-    pub fn take(&self, key: &Key) -> Option<Conn> {
+    /// The most recently used connection of that key that is still open and silent, and since when
+    /// it is.
+    pub fn take(&self, key: &Key) -> Option<(Conn, Instant)> {
         loop {
-            let mut conn = {
+            let Idle { mut conn, since, .. } = {
                 let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
                 let at = idle.iter().rposition(|entry| entry.key == *key)?;
-                idle.remove(at)?.conn
+                idle.remove(at)?
             };
             // Outside the lock: a system call, and perhaps a close.
             if conn.is_quiet() {
-                return Some(conn);
+                return Some((conn, since));
             }
         }
     }
@@ -120,7 +121,7 @@ mod tests {
         {
             assert!(pool.take(&other).is_none());
         }
-        let conn = pool.take(&ann).unwrap();
+        let (conn, _) = pool.take(&ann).unwrap();
         assert!(pool.take(&ann).is_none());
         pool.put(ann.clone(), conn);
         drop(peer);

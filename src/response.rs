@@ -7,8 +7,9 @@ use crate::conn::{Conn, ReadError};
 use crate::failure::{Failure, HopName};
 use crate::http::forwarding;
 use crate::http::framing::{BodyFraming, BodyScanner};
-use crate::http::head::{FieldLines, ResponseHead};
+use crate::http::head::{FieldLines, RequestHead, ResponseHead, Version};
 use crate::pool::{Key, Pool};
+use crate::request_body::RequestBody;
 
 /// How long a head may take from its first byte to its last.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -75,6 +76,27 @@ pub fn read_head(
         return Err(Failure::bad_response(hop, &"it switches protocols unasked"));
     }
     Ok(head)
+}
+
+/// Whether a connection may serve another request, once the body of this response is complete.
+/// `body`: of the request.
+pub fn leaves_open(
+    response: &ResponseHead,
+    framing: BodyFraming,
+    request: &RequestHead,
+    body: &RequestBody<'_>,
+) -> bool {
+    framing != BodyFraming::UntilClose
+        && forwarding::persists(response.version, &response.fields)
+        // A next hop that answers early, or refuses a long body, may never read the rest of it.
+        && body.is_sent()
+        && !(response.status >= 400 && body.is_long())
+        // A server that was asked for another protocol may go on in it.
+        && !request.fields.contains("upgrade")
+        // Chunks and a length, or chunks from HTTP/1.0: whoever does not see the chunks sees
+        // another end (RFC 9112 section 6.1).
+        && !(framing == BodyFraming::Chunked
+            && (response.version == Version::Http10 || response.fields.contains("content-length")))
 }
 
 /// Reads the rest of the response to a request with `method`, to use its connection again. `false`

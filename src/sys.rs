@@ -267,6 +267,15 @@ pub fn set_keepalive(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+/// Has the kernel give a connection up whose peer acknowledges nothing for so long; `None`: as long
+/// as the system always waits, a quarter of an hour.
+pub fn set_patience(stream: &TcpStream, patience: Option<Duration>) {
+    let millis = patience.map_or(0, |p| u32::try_from(p.as_millis()).unwrap_or(u32::MAX));
+    if let Err(error) = sockopt::set_tcp_user_timeout(stream, millis) {
+        log::debug!("a connection's patience cannot be set: {error}");
+    }
+}
+
 /// Ends a connection by a reset, not an orderly end: the peer is to see that something is missing.
 pub fn reset(stream: &TcpStream) {
     if let Err(error) = sockopt::set_socket_linger(stream, Some(Duration::ZERO)) {
