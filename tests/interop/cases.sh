@@ -60,6 +60,24 @@ ends() { # one of this shell's own, since only a parent gets to know the exit co
 	same 'exit code' 0 $code
 }
 
+# Clients that were let into the queue before it was told to end are served.
+ends_after_the_queue() {
+	local pid port client
+	pid=$(pid_of "$proxy_name")
+	port=${proxy##*:}
+	kill -STOP "$pid"
+	many http 200 12 &
+	client=$!
+	within 10 queue_holds "$port" 12 || { kill -CONT "$pid"; fail 'the clients do not come'; }
+	kill -TERM "$pid"
+	kill -CONT "$pid"
+	wait $client || exit # it said why
+}
+
+queue_holds() { # PORT COUNT
+	[[ $(ss -Hltn "src 127.0.0.1:$1" | awk '{ print $2 }') -ge $2 ]]
+}
+
 # ---- curl --------------------------------------------------------------------------------------
 
 any_curl() {
@@ -155,11 +173,11 @@ one_connection() { # SCHEME: a client that keeps its connection, with and withou
 	same 'connections and statuses' '1 200 0 200 0 200 0 404 0 200' "$(xargs <"$state/case/status")"
 }
 
-many() { # SCHEME STATUS
-	local codes
-	codes=$(seq 60 | timeout 60 xargs -P 12 -I N curl -q -s -m 30 --noproxy '' -x "$proxy" \
-		-o /dev/null -w '%{http_code}\n' "${origin[$1]}/bytes/N" | sort | uniq -c | xargs)
-	same 'count and status' "60 $2" "$codes"
+many() { # SCHEME STATUS [COUNT]
+	local codes count=${3:-60}
+	codes=$(seq "$count" | timeout 60 xargs -P 12 -I N curl -q -s -m 30 --noproxy '' -x "$proxy" \
+		-o /dev/null -w '%{http_code}\n' "${origin[$1]}/bytes/N" | sort | uniq -c | xargs) || true # the codes tell
+	same 'count and status' "$count $2" "$codes"
 }
 
 one_handshake() {
