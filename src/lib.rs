@@ -55,6 +55,8 @@
 //! - [`tunnel`]: bytes after a tunnel is open. *Never* knows HTTP.
 //! - [`door`]: the doors beside HTTP, `TUNNELS` and SOCKS5, and the corridor behind them.
 //! - [`socks`]: what is said with a SOCKS5 client. *Never* knows a socket.
+//! - [`logging`]: which messages are told, and where. *Never* costs a request.
+//! - [`lines`]: a file that grows by lines.
 //! - [`urllog`]: a line for each request when it is over. *Never* costs one.
 //! - [`clients`]: how many there are, and who is idle. *Never* knows what they say.
 //! - [`listeners`]: where clients can connect, and which door is behind. *Never* knows a client.
@@ -123,7 +125,9 @@ pub mod failure;
 pub mod gateway;
 pub mod guard;
 pub mod http;
+pub mod lines;
 pub mod listeners;
+pub mod logging;
 pub mod ntlm;
 pub mod own_page;
 pub mod parents;

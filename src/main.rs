@@ -1,20 +1,18 @@
-//! The program: arguments to command to exit code, and the logger. Everything else is the
-//! library's.
+//! The program: arguments to command to exit code. Everything else is the library's.
 
-use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use log::LevelFilter;
 use ntlmaps::auth::credentials::Secret;
 use ntlmaps::config::args::USAGE;
 use ntlmaps::config::{
     Account, Args, Command, Config, Loaded, Notice, Origin, Severity, cntlm, display,
 };
 use ntlmaps::diagnose;
+use ntlmaps::logging::{self, Logger};
 use ntlmaps::server::{Reloader, Server};
 use ntlmaps::sys;
 use zeroize::Zeroizing;
@@ -233,12 +231,12 @@ fn ask_for_password(config: &mut Config) -> Result<(), String> {
 
 fn serve(loaded: Loaded, args: Args) -> Result<(), String> {
     let Loaded { mut config, warnings, .. } = loaded;
-    start_logger(&config)?;
+    let logger = logging::start(&config.logs).map_err(|error| format!("ntlmaps: {error}"))?;
     log_notices(&warnings);
     ask_for_password(&mut config)?;
     let server = Server::bind(config).map_err(|error| format!("ntlmaps: {error}"))?;
     let reloader = server.reloader();
-    sys::on_hang_up(move || reload(&args, &reloader))
+    sys::on_hang_up(move || reload(&args, &reloader, logger))
         .map_err(|error| format!("ntlmaps: signals: {error}"))?;
     let stopper = server.stopper();
     let mut told = false;
@@ -258,6 +256,7 @@ fn serve(loaded: Loaded, args: Args) -> Result<(), String> {
     server.run().map_err(|error| format!("ntlmaps: no thread for clients: {error}"))?;
     let cut = if server.drain(DRAIN_TIME) { "" } else { "; what still went on is cut off" };
     log::info!("stopped{cut}");
+    log::logger().flush();
     Ok(())
 }
 
@@ -267,7 +266,8 @@ fn end_at_once() -> ! {
 }
 
 /// Puts the file as it is now in force; one with an error changes nothing.
-fn reload(args: &Args, reloader: &Reloader) {
+fn reload(args: &Args, reloader: &Reloader, logger: &Logger) {
+    logger.reopen();
     match load(args) {
         Ok(Loaded { mut config, warnings, .. }) => {
             log_notices(&warnings);
@@ -284,8 +284,12 @@ fn reload(args: &Args, reloader: &Reloader) {
                 log::error!("not reloaded: there is no PASSWORD for the new USER");
                 return;
             }
+            let logs = config.logs.clone();
             match reloader.reload(config) {
-                Ok(()) => log::info!("reloaded"),
+                Ok(()) => {
+                    logger.apply(&logs);
+                    log::info!("reloaded");
+                }
                 Err(error) => log::error!("not reloaded: {error}"),
             }
         }
@@ -305,23 +309,4 @@ fn log_notices(notices: &[Notice]) {
             _ => log::warn!("{notice}"),
         }
     }
-}
-
-/// Messages go to standard error or LOG_FILE; RUST_LOG overrides how many.
-fn start_logger(config: &Config) -> Result<(), String> {
-    let mut builder = env_logger::Builder::new();
-    builder.filter_level(LevelFilter::Warn).filter_module("ntlmaps", config.log_level);
-    builder.parse_default_env();
-    builder.format(|out, record| {
-        writeln!(out, "{} {:5} {}", sys::utc_now(), record.level(), record.args())
-    });
-    if let Some(path) = &config.log_file {
-        let file = File::options()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(|error| format!("ntlmaps: LOG_FILE {path}: {error}"))?;
-        builder.target(env_logger::Target::Pipe(Box::new(file)));
-    }
-    builder.try_init().map_err(|error| format!("ntlmaps: {error}"))
 }

@@ -1,23 +1,20 @@
 //! The request log (`URL_LOG`): a line for each request when it is over. What cannot be written is
-//! counted, and costs no request.
+//! told, and costs no request.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::http::head::RequestHead;
 use crate::http::target;
+use crate::lines::{Lines, Loss};
+use crate::logging;
 use crate::sys;
 
 /// An open log.
-pub struct UrlLog {
-    file: File,
-    lost: AtomicU64,
-}
+pub struct UrlLog(Lines);
 
 impl UrlLog {
     /// Opens a log to append to.
@@ -25,22 +22,21 @@ impl UrlLog {
     /// # Errors
     /// When it cannot be written.
     pub fn open(path: &str) -> io::Result<Self> {
-        let file = File::options().create(true).append(true).open(path)?;
-        Ok(Self { file, lost: AtomicU64::new(0) })
+        Lines::open(path).map(Self)
     }
 
-    /// Writes an entry, at once: lines of several threads never mix.
+    /// Writes an entry.
     fn write(&self, entry: &Entry, outcome: &Outcome) {
         let millis = entry.began.elapsed().as_millis();
         let Outcome { status, bytes, way } = outcome;
         let status = status.map_or("-".to_owned(), |status| status.to_string());
         let line =
             format!("{} {} {status} {bytes} {millis} ms {way}\n", sys::utc_now(), entry.request);
-        if let Err(error) = (&self.file).write_all(line.as_bytes()) {
-            let lost = self.lost.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-            if lost.is_power_of_two() {
-                log::warn!("URL_LOG: {error}; {lost} lines are lost");
-            }
+        if let Err(Loss { error, lines }) = self.0.append(&line) {
+            logging::warn_often(
+                "URL_LOG",
+                format_args!("URL_LOG: {error}; {lines} lines are lost"),
+            );
         }
     }
 }

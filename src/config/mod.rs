@@ -93,10 +93,21 @@ pub struct Config {
     pub rejected_retry: Option<Duration>,
     /// The file requests are logged to.
     pub url_log: Option<String>,
+    /// Which messages are told, and where.
+    pub logs: Logs,
+}
+
+/// What is logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logs {
     /// The file messages go to; `None`: standard error.
-    pub log_file: Option<String>,
-    /// How much is logged: `[DEBUG]` and `-v`, whichever is more.
-    pub log_level: LevelFilter,
+    pub file: Option<String>,
+    /// How much is told: `[DEBUG]` and `-v`, whichever is more.
+    pub level: LevelFilter,
+    /// `AUTH_DEBUG`: the messages of logins too.
+    pub logins: bool,
+    /// `BIN_DEBUG`: the bytes of messages too.
+    pub bytes: bool,
 }
 
 /// A port of this machine that leads to one place elsewhere.
@@ -146,7 +157,7 @@ impl Config {
         let shown = display::shown(&settings, &client_header, file_name);
         warn_of_open_doors(&values, &settings, &mut report);
 
-        let level = values.log_level.unwrap_or(LevelFilter::Info).max(args.log_level());
+        let level = if values.debug { LevelFilter::Debug } else { LevelFilter::Info };
         let parents = values.parents.into_iter().map(|parent| match parent.port {
             0 => Authority { port: values.parent_port, ..parent },
             _ => parent,
@@ -174,8 +185,12 @@ impl Config {
             schemes: values.schemes,
             rejected_retry: values.rejected_retry,
             url_log: values.url_log,
-            log_file: values.log_file,
-            log_level: level,
+            logs: Logs {
+                file: values.log_file,
+                level: level.max(args.log_level()),
+                logins: values.auth_debug,
+                bytes: values.bin_debug,
+            },
         };
         for parent in config.parents.iter().filter(|parent| config.is_own_address(parent)) {
             let message = format!("{parent} is where this program itself listens");
@@ -330,11 +345,13 @@ mod tests {
             ("", vec![], LevelFilter::Info),
             ("", vec!["-v"], LevelFilter::Debug),
             ("[DEBUG]\nDEBUG: 1", vec!["-vv"], LevelFilter::Trace),
-            ("[DEBUG]\nBIN_DEBUG: 1", vec!["-v"], LevelFilter::Trace),
+            ("[DEBUG]\nDEBUG: 1", vec!["-v"], LevelFilter::Debug),
+            ("[DEBUG]\nSCR_DEBUG: 1\nDEBUG: 0", vec![], LevelFilter::Debug),
+            ("[DEBUG]\nBIN_DEBUG: 1", vec![], LevelFilter::Info),
         ] {
             let args = Args::parse(&words).unwrap();
             let loaded = Config::load("f", file.as_bytes(), &args).unwrap();
-            assert_eq!(loaded.config.log_level, level, "{file} {words:?}");
+            assert_eq!(loaded.config.logs.level, level, "{file} {words:?}");
         }
     }
 }

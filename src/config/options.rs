@@ -5,8 +5,6 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use log::LevelFilter;
-
 use super::Tunnel;
 use super::access::{Acl, HostPattern};
 use super::values::{
@@ -110,7 +108,9 @@ pub(super) struct Values {
     pub(super) ntlm_to_basic: bool,
     pub(super) www_auth_hosts: Vec<HostPattern>,
     pub(super) rejected_retry: Option<Duration>,
-    pub(super) log_level: Option<LevelFilter>,
+    pub(super) debug: bool,
+    pub(super) auth_debug: bool,
+    pub(super) bin_debug: bool,
 }
 
 const fn row(
@@ -237,17 +237,17 @@ pub static OPTIONS: [ConfigKey; 35] = [
         |v, text| set(&mut v.rejected_retry, minutes(text))),
 
     row(Section::Debug, "DEBUG", "0",
-        "1 = log what happens",
-        |v, text| level(v, text, LevelFilter::Debug)),
+        "1 = log the way of each request",
+        |v, text| either(&mut v.debug, text)),
     row(Section::Debug, "AUTH_DEBUG", "0",
-        "1 = log logins too, without secrets",
-        |v, text| level(v, text, LevelFilter::Debug)),
+        "1 = log the messages of logins, without secrets",
+        |v, text| set(&mut v.auth_debug, flag(text))),
     row(Section::Debug, "BIN_DEBUG", "0",
-        "1 = log everything there is",
-        |v, text| level(v, text, LevelFilter::Trace)),
+        "1 = log the bytes of requests and responses, without credentials",
+        |v, text| set(&mut v.bin_debug, flag(text))),
     row(Section::Debug, "SCR_DEBUG", "0",
         "1 = as DEBUG",
-        |v, text| level(v, text, LevelFilter::Debug)),
+        |v, text| either(&mut v.debug, text)),
 ];
 
 /// The row of a key, whatever the case it is written in.
@@ -278,16 +278,16 @@ fn set<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
     Ok(())
 }
 
-/// A key of `[DEBUG]`: the loudest that is on wins.
-fn level(values: &mut Values, text: &str, level: LevelFilter) -> Result<(), String> {
-    if flag(text)? {
-        values.log_level = values.log_level.max(Some(level));
-    }
+/// One of two keys that ask for the same.
+fn either(place: &mut bool, text: &str) -> Result<(), String> {
+    *place |= flag(text)?;
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use log::LevelFilter;
+
     use super::*;
     use crate::config::{Args, Config, Notice, Severity};
 
@@ -337,7 +337,7 @@ mod tests {
             ("GENERAL", "MAX_CLIENTS: 5", |c| c.max_clients = 5),
             ("GENERAL", "URL_LOG: 1", |c| c.url_log = Some("url.log".into())),
             ("GENERAL", "URL_LOG: /x y", |c| c.url_log = Some("/x y".into())),
-            ("GENERAL", "LOG_FILE: z", |c| c.log_file = Some("z".into())),
+            ("GENERAL", "LOG_FILE: z", |c| c.logs.file = Some("z".into())),
             ("GENERAL", "HOSTS_TO_BYPASS_PARENT_PROXY: a", |c| {
                 c.bypass = vec![HostPattern::Name("a".into())];
             }),
@@ -363,10 +363,10 @@ mod tests {
                 c.rejected_retry = Some(Duration::from_secs(60));
             }),
             ("NTLM_AUTH", "REJECTED_RETRY: 0", |c| c.rejected_retry = None),
-            ("DEBUG", "DEBUG: 1", |c| c.log_level = LevelFilter::Debug),
-            ("DEBUG", "AUTH_DEBUG: 1", |c| c.log_level = LevelFilter::Debug),
-            ("DEBUG", "SCR_DEBUG: 1", |c| c.log_level = LevelFilter::Debug),
-            ("DEBUG", "BIN_DEBUG: 1\nSCR_DEBUG: 1\nDEBUG: 1", |c| c.log_level = LevelFilter::Trace),
+            ("DEBUG", "DEBUG: 1", |c| c.logs.level = LevelFilter::Debug),
+            ("DEBUG", "SCR_DEBUG: 1", |c| c.logs.level = LevelFilter::Debug),
+            ("DEBUG", "AUTH_DEBUG: 1", |c| c.logs.logins = true),
+            ("DEBUG", "BIN_DEBUG: 1", |c| c.logs.bytes = true),
         ];
         for (section, line, change) in cases {
             let mut expected = defaults.clone();

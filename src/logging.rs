@@ -1,0 +1,239 @@
+//! Messages: which are told, how they look, where they go.
+//!
+//! Which: `RUST_LOG` alone where it is set, in the syntax of env_logger; else the louder of `-v` and
+//! `[DEBUG]`, which a reload reads again. What they say about bytes and logins goes by the targets
+//! [`BYTES`] and [`LOGINS`].
+//!
+//! A line is one message, whatever is in it. It names the client it is about, if its thread serves
+//! one. What cannot be written is lost: messages never cost a request.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use crate::config::Logs;
+use crate::lines::{Lines, Loss};
+use crate::sys;
+
+/// The target of what `AUTH_DEBUG` tells, at the level Trace.
+pub const LOGINS: &str = "ntlmaps::logins";
+/// The target of what `BIN_DEBUG` tells, at the level Trace.
+pub const BYTES: &str = "ntlmaps::bytes";
+
+/// How soon trouble of one kind is told again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static CLIENT: Cell<Option<SocketAddr>> = const { Cell::new(None) };
+}
+
+/// What this thread logs from now on is about that client.
+pub fn serve(client: SocketAddr) {
+    CLIENT.set(Some(client));
+}
+
+/// The client of this thread, as it stands before a message.
+fn client() -> String {
+    CLIENT.get().map(|client| format!("{client} ")).unwrap_or_default()
+}
+
+/// The logger of the process.
+pub struct Logger {
+    /// Asked which messages are told; it writes none.
+    filter: RwLock<env_logger::Logger>,
+    /// `RUST_LOG` has decided.
+    settled: bool,
+    /// `None`: standard error.
+    file: RwLock<Option<Lines>>,
+}
+
+/// Begins to log.
+///
+/// # Errors
+/// When `LOG_FILE` cannot be written.
+pub fn start(logs: &Logs) -> Result<&'static Logger, String> {
+    let variable = std::env::var("RUST_LOG").ok().filter(|spec| !spec.is_empty());
+    let mut builder = env_logger::Builder::new();
+    let filter = match &variable {
+        Some(spec) => builder.parse_filters(spec).build(),
+        None => filter(logs),
+    };
+    log::set_max_level(filter.filter());
+    let logger: &Logger = Box::leak(Box::new(Logger {
+        filter: RwLock::new(filter),
+        settled: variable.is_some(),
+        file: RwLock::new(open(logs)?),
+    }));
+    log::set_logger(logger).map_err(|error| error.to_string())?;
+    Ok(logger)
+}
+
+fn filter(logs: &Logs) -> env_logger::Logger {
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(LevelFilter::Warn).filter_module("ntlmaps", logs.level);
+    for (target, wanted) in [(LOGINS, logs.logins), (BYTES, logs.bytes)] {
+        if wanted {
+            builder.filter_module(target, LevelFilter::Trace);
+        }
+    }
+    builder.build()
+}
+
+fn open(logs: &Logs) -> Result<Option<Lines>, String> {
+    let Some(path) = &logs.file else { return Ok(None) };
+    Lines::open(path).map(Some).map_err(|error| format!("LOG_FILE {path}: {error}"))
+}
+
+impl Logger {
+    /// The file may have been moved away: opens it by its name again.
+    pub fn reopen(&self) {
+        let file = self.file.read().unwrap_or_else(PoisonError::into_inner);
+        let told = file.as_ref().map(|file| (file.path().to_owned(), file.reopen()));
+        drop(file);
+        if let Some((path, Err(error))) = told {
+            log::error!("LOG_FILE {path}: {error}; messages go where they went before");
+        }
+    }
+
+    /// From now on this holds. A file that cannot be opened changes nothing.
+    pub fn apply(&self, logs: &Logs) {
+        if !self.settled {
+            let filter = filter(logs);
+            log::set_max_level(filter.filter());
+            *self.filter.write().unwrap_or_else(PoisonError::into_inner) = filter;
+        }
+        let before = self.file.read().unwrap_or_else(PoisonError::into_inner);
+        if before.as_ref().map(Lines::path) == logs.file.as_deref() {
+            return;
+        }
+        drop(before);
+        match open(logs) {
+            Ok(file) => *self.file.write().unwrap_or_else(PoisonError::into_inner) = file,
+            Err(error) => log::error!("{error}; messages go where they went before"),
+        }
+    }
+
+    fn write(&self, level: Level, client: &str, message: &dyn fmt::Display) {
+        let mut line = format!("{} {level:5} {client}{message}", sys::utc_now());
+        if line.contains(char::is_control) {
+            // What others sent neither makes up a line nor speaks to a terminal.
+            line = line.replace(char::is_control, " ");
+        }
+        line.push('\n');
+        let file = self.file.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = file.as_ref() else { return to_stderr(&line) };
+        match file.append(&line) {
+            Ok(0) => {}
+            Ok(lost) => {
+                let missing =
+                    format!("{} WARN  {lost} lines before that are lost\n", sys::utc_now());
+                drop(file.append(&missing));
+            }
+            Err(Loss { error, lines }) if lines.is_power_of_two() => {
+                to_stderr(&format!(
+                    "ntlmaps: LOG_FILE {}: {error}; {lines} lines lost\n",
+                    file.path()
+                ));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Tells what was held back; what waits for its time only if `all`.
+    fn release(&self, all: bool) {
+        let now = Instant::now();
+        let mut messages = Vec::new();
+        for held in held().iter_mut().filter(|held| held.is_due(now) || all) {
+            if let Some(left) = held.count.checked_sub(1) {
+                held.count = left;
+                messages.push(std::mem::take(&mut held.last) + &held.more(now));
+            }
+        }
+        for message in messages {
+            self.write(Level::Warn, "", &message);
+        }
+    }
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.filter.read().unwrap_or_else(PoisonError::into_inner).enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        self.release(false);
+        if self.filter.read().unwrap_or_else(PoisonError::into_inner).matches(record) {
+            self.write(record.level(), &client(), record.args());
+        }
+    }
+
+    fn flush(&self) {
+        self.release(true);
+    }
+}
+
+fn to_stderr(line: &str) {
+    // Where that is closed, there is nobody to tell.
+    drop(io::stderr().write_all(line.as_bytes()));
+}
+
+/// Trouble of one kind.
+struct Held {
+    kind: &'static str,
+    /// When it was told last.
+    told: Instant,
+    /// How often it was not told since, and what the last one said.
+    count: u64,
+    last: String,
+}
+
+static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
+
+fn held() -> MutexGuard<'static, Vec<Held>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Held {
+    fn is_due(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.told) >= PAUSE
+    }
+
+    /// What is said about those that were held back; they count as told.
+    fn more(&mut self, now: Instant) -> String {
+        let seconds = now.saturating_duration_since(self.told).as_secs().saturating_add(1);
+        self.told = now;
+        match std::mem::take(&mut self.count) {
+            0 => String::new(),
+            count => format!(" ({count} more like this in the last {seconds} s)"),
+        }
+    }
+}
+
+/// Warns of what may happen a thousand times a second: each `kind` is told once a second, with how
+/// often it came. Those that no other follows are told with whatever is logged next.
+pub fn warn_often(kind: &'static str, message: fmt::Arguments<'_>) {
+    if !log::log_enabled!(Level::Warn) {
+        return;
+    }
+    let now = Instant::now();
+    let mut all = held();
+    let more = match all.iter_mut().find(|held| held.kind == kind) {
+        None => {
+            all.push(Held { kind, told: now, count: 0, last: String::new() });
+            String::new()
+        }
+        Some(held) if held.is_due(now) => held.more(now),
+        Some(held) => {
+            held.count = held.count.saturating_add(1);
+            held.last = client() + &message.to_string();
+            return;
+        }
+    };
+    drop(all);
+    log::warn!("{message}{more}");
+}
