@@ -3,6 +3,7 @@
 
 pub mod basic;
 pub mod credentials;
+pub mod describe;
 pub mod digest;
 pub mod handshake;
 pub mod spnego;

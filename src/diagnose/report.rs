@@ -15,7 +15,6 @@ use crate::http::head::ResponseHead;
 use crate::http::target::RequestTarget;
 use crate::ntlm::Dialect;
 use crate::ntlm::message::ChallengeMessage;
-use crate::ntlm::target_info::{AvId, AvPair};
 use crate::sys;
 
 /// The report is this wide; what follows a label begins here.
@@ -195,7 +194,8 @@ impl<'a> Report<'a> {
         }
         let mut label = "target info";
         for pair in challenge.target_info.pairs() {
-            self.fact(label, &shown(pair));
+            let (name, value) = pair.words(&sys::utc_of);
+            self.fact(label, format!("{name:<21}{value}").trim_end());
             label = "";
         }
         if !label.is_empty() {
@@ -247,28 +247,4 @@ pub(super) fn milliseconds(time: Duration) -> String {
 /// Status and reason of a response.
 pub(super) fn status_line(response: &ResponseHead) -> String {
     format!("{} {}", response.status, response.reason).trim_end().to_owned()
-}
-
-/// An AV_PAIR with its name and value. Names are in UTF-16 whatever was negotiated
-/// (MS-NLMP 2.2.2.1).
-fn shown(pair: AvPair<'_>) -> String {
-    let AvPair { id, value } = pair;
-    let name = id.name().map_or_else(|| format!("AvId {:#06x}", id.0), str::to_owned);
-    let number = |bytes: &[u8]| bytes.try_into().ok().map(u64::from_le_bytes);
-    let value = match id {
-        AvId(1..=5 | 9) => {
-            let units = value.chunks_exact(2).map(|pair| match pair {
-                [low, high] => u16::from_le_bytes([*low, *high]),
-                _ => 0,
-            });
-            String::from_utf16_lossy(&units.collect::<Vec<_>>())
-        }
-        AvId::TIMESTAMP => number(value).map_or_else(|| "broken".to_owned(), sys::utc_of),
-        AvId::FLAGS => match value.try_into() {
-            Ok(bytes) => format!("{:#010x}", u32::from_le_bytes(bytes)),
-            Err(_) => "broken".to_owned(),
-        },
-        _ => format!("{} bytes", value.len()),
-    };
-    format!("{name:<21}{value}").trim_end().to_owned()
 }

@@ -38,6 +38,12 @@ impl Challenge {
         found
     }
 
+    /// The names of their schemes.
+    pub fn schemes(fields: &FieldLines, name: &str) -> String {
+        let names = Self::list(fields, name).into_iter().map(|challenge| challenge.scheme);
+        names.collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether this is a challenge of that scheme.
     pub fn is(&self, scheme: &str) -> bool {
         self.scheme.eq_ignore_ascii_case(scheme)

@@ -7,7 +7,7 @@ use std::ops::{BitAnd, BitOr};
 use super::crypto::{Key, hmac_md5};
 use super::target_info::TargetInfo;
 
-const SIGNATURE: &[u8; 8] = b"NTLMSSP\0";
+pub(super) const SIGNATURE: &[u8; 8] = b"NTLMSSP\0";
 
 /// VERSION (MS-NLMP 2.2.2.10): 10.0 build 19041, NTLM revision 15. Nobody decides by it, but
 /// gss-ntlmssp refuses a message that claims a version and does not carry one.
@@ -200,7 +200,7 @@ impl<'a> ChallengeMessage<'a> {
 }
 
 /// The bytes a field (Len, MaxLen, BufferOffset) of `message` points to.
-fn locate(message: &[u8], field: [u8; 8]) -> Option<&[u8]> {
+pub(super) fn locate(message: &[u8], field: [u8; 8]) -> Option<&[u8]> {
     let [l0, l1, _, _, o0, o1, o2, o3] = field;
     let length = usize::from(u16::from_le_bytes([l0, l1]));
     let offset = usize::try_from(u32::from_le_bytes([o0, o1, o2, o3])).ok()?;

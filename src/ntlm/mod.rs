@@ -19,6 +19,7 @@
 //! Time and randomness are arguments ([`Moment`]), so published conversations pin every byte.
 
 pub mod crypto;
+pub mod describe;
 pub mod message;
 pub mod response;
 pub mod target_info;
