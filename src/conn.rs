@@ -6,6 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::dump;
 use crate::http::head::{HeadError, MAX_HEAD, find_end};
 use crate::sys::{self, Pipe, Wait};
 
@@ -73,6 +74,11 @@ impl Conn {
     /// The same, for somebody who may have to shut it down from another thread.
     pub fn shared_stream(&self) -> Arc<TcpStream> {
         Arc::clone(&self.stream)
+    }
+
+    /// This end's port, by which the other side's log knows it; 0 when it is broken.
+    pub fn port(&self) -> u16 {
+        self.stream.local_addr().map_or(0, |own| own.port())
     }
 
     /// The bytes read ahead.
@@ -199,6 +205,7 @@ impl Conn {
                 }
                 let head = ahead.get(..end).unwrap_or_default().to_vec();
                 self.consume(end);
+                dump::message("from", Some(&self.stream), &head);
                 return Ok(head);
             }
             seen = ahead.len();

@@ -80,5 +80,7 @@ pub fn to_origin(
 /// # Errors
 /// [`Failure::Unreachable`], or [`Failure::Loop`].
 pub fn connect(gateway: &Gateway, origin: &Authority) -> Result<Conn, Failure> {
-    gateway.connect(false, &|| dial(origin, ORIGIN_CONNECT_TIMEOUT))
+    let conn = gateway.connect(false, &|| dial(origin, ORIGIN_CONNECT_TIMEOUT))?;
+    log::debug!("a new connection to {origin}, from port {}", conn.port());
+    Ok(conn)
 }

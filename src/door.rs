@@ -12,6 +12,7 @@ use crate::auth::credentials::Credentials;
 use crate::config::Route;
 use crate::conn::Conn;
 use crate::dispatch;
+use crate::dump;
 use crate::exchange::Outgoing;
 use crate::failure::{Failure, HopName};
 use crate::gateway::Gateway;
@@ -44,6 +45,13 @@ impl fmt::Display for Closed {
 }
 
 impl Closed {
+    fn log(&self, what: &dyn fmt::Display) {
+        match self {
+            Self::Failure(failure) => failure.log(what),
+            Self::Status(..) => log::warn!(target: "ntlmaps::often::status", "{what}: {self}"),
+        }
+    }
+
     /// What SOCKS5 calls it.
     fn rep(&self) -> u8 {
         match self {
@@ -86,7 +94,7 @@ pub fn socks(mut client: Conn, peer: SocketAddr, gateway: &Gateway) -> Option<Tu
         Ok(to) => to,
         Err(refused) => {
             let why = "no SOCKS5 request that can be served";
-            log::debug!("{peer}: {why}");
+            log::debug!("{why}");
             if refused {
                 let mut record = Record::unreadable(gateway.url_log.as_ref(), peer);
                 record.outcome.refuse(&why);
@@ -114,10 +122,12 @@ fn destination(client: &mut Conn, dialogue: &mut Dialogue<'_>) -> Result<Authori
                 }
             }
             Step::Answer(taken, answer) => {
+                dump::dialogue(client.buffered().get(..taken), &answer);
                 client.consume(taken);
                 client.write_all(&answer).map_err(|_| false)?;
             }
             Step::Connect(taken, to) => {
+                dump::dialogue(client.buffered().get(..taken), &[]);
                 client.consume(taken);
                 return Ok(to);
             }
@@ -139,7 +149,7 @@ fn enter(
     account: Option<&Arc<Credentials>>,
     reply: fn(u8, Option<SocketAddr>) -> Vec<u8>,
 ) -> Option<Tunnel> {
-    log::debug!("{peer} tunnel to {to}");
+    log::debug!("tunnel to {to}: {}", gateway.config.reason(to));
     let target = RequestTarget::Authority(to.clone());
     let mut head = RequestHead::connect(to);
     gateway.mark(&mut head);
@@ -150,13 +160,13 @@ fn enter(
         Ok((server, hop)) => {
             let bound = server.stream().local_addr().ok().filter(|_| hop.is_none());
             record.outcome.status = Some(200);
-            record.outcome.way = hop.map_or("direct".to_owned(), |hop| hop.way());
+            record.outcome.way = hop.map_or("direct".into(), |hop| hop.way().into());
             if client.write_all(&reply(rep::SUCCEEDED, bound)).is_ok() {
-                return Tunnel::new(client, server, peer, Some(record)).run();
+                return Tunnel::new(client, server, Some(record)).run();
             }
         }
         Err(closed) => {
-            log::warn!("tunnel to {to}: {closed}");
+            closed.log(&format_args!("tunnel to {to}"));
             record.outcome.refuse(&closed);
             if client.write_all(&reply(closed.rep(), None)).is_ok() {
                 client.close_gently();

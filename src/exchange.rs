@@ -8,13 +8,16 @@ use std::time::Duration;
 use crate::auth::credentials::Credentials;
 use crate::auth::{self, Handshake, Refusal, Side, Verdict};
 use crate::conn::Conn;
+use crate::dump;
 use crate::failure::{Failure, HopName};
 use crate::gateway::Gateway;
 use crate::guard::Attempt;
+use crate::http::challenge::Challenge;
 use crate::http::forwarding;
 use crate::http::framing::BodyFraming;
 use crate::http::head::{FieldLines, RequestHead, ResponseHead};
-use crate::http::target::{self, Authority};
+use crate::http::target::Authority;
+use crate::leg::Leg;
 use crate::ntlm::crypto;
 use crate::parents::{ORIGIN_CONNECT_TIMEOUT, Parent, dial};
 use crate::pool::{Key, Private};
@@ -86,23 +89,6 @@ pub enum Retry {
     Freely,
 }
 
-/// One request of a handshake.
-struct Leg {
-    /// The value of the credentials field.
-    field: Option<String>,
-    /// Whether the body goes along; without it, the answer can only be a challenge.
-    with_body: bool,
-    /// Without the body it is an OPTIONS: whoever wants no login passes it on, and an empty POST is
-    /// another request than the client's.
-    asks: bool,
-    /// Whether it carries the credentials themselves.
-    last: bool,
-}
-
-impl Leg {
-    const PLAIN: Self = Self { field: None, with_body: true, asks: false, last: false };
-}
-
 impl<'a> Exchange<'a> {
     /// An exchange that has not begun.
     pub fn new(gateway: &'a Gateway, hop: NextHop<'a>, request: &'a Outgoing<'_>) -> Self {
@@ -164,6 +150,7 @@ impl<'a> Exchange<'a> {
         stale: bool,
         body: &mut RequestBody<'_>,
     ) -> Result<Option<Answer>, Failure> {
+        self.tell_of(&conn, "a connection of the pool");
         let mut handshake = Handshake::new(self.side, self.head, None);
         let standing = self.gateway.standings.take(&self.key);
         if standing.is_some() && !body.is_repeatable() {
@@ -185,7 +172,7 @@ impl<'a> Exchange<'a> {
         }
         let response = match response {
             Err(Failure::Closed(..)) if self.head.is_idempotent() && body.rewind().is_ok() => {
-                log::debug!("the {} had closed an idle connection", self.name);
+                log::debug!("the {} had closed it", self.name);
                 self.ended.set(1);
                 return Ok(None);
             }
@@ -313,11 +300,16 @@ impl<'a> Exchange<'a> {
                 }
                 Verdict::Refused(refusal) => {
                     let refused = attempt.take_if(|_| refusal == Refusal::Credentials);
+                    let told = refused.is_some();
                     let rest = refused.map_or(Duration::ZERO, Attempt::refused);
+                    let failure = Failure::Refused(self.name.clone(), refusal, rest);
                     return match self.side {
-                        Side::Proxy => Err(Failure::Refused(self.name.clone(), refusal, rest)),
+                        Side::Proxy => Err(failure),
                         // Perhaps the client can do better, on the same connection even.
                         Side::Origin => {
+                            if told {
+                                failure.log(&self.head.method);
+                            }
                             let nobody = self.key.credentials.is_none();
                             self.answer(line, response, body, nobody)
                         }
@@ -397,6 +389,7 @@ impl<'a> Exchange<'a> {
         body: &mut RequestBody<'_>,
     ) -> Result<ResponseHead, Failure> {
         let mut wire = Vec::with_capacity(1024);
+        leg.tell(self.head);
         if leg.with_body && leg.field.is_none() {
             self.head.encode(&mut wire);
         } else {
@@ -407,6 +400,7 @@ impl<'a> Exchange<'a> {
             };
             if let Some(value) = &leg.field {
                 head.fields.set(self.side.credentials_field(), value.as_bytes());
+                dump::login(">", &head.fields, self.side.credentials_field());
             }
             head.encode(&mut wire);
         }
@@ -429,14 +423,12 @@ impl<'a> Exchange<'a> {
                 if let NextHop::Parent(parent) = self.hop {
                     parent.note_answer(response.status == 407);
                 }
-                log::debug!(
-                    "{} {} -> {} from the {}{}",
-                    self.head.method,
-                    target::printable(&self.head.target),
-                    response.status,
-                    self.name,
-                    if leg.field.is_some() || !leg.with_body { " (login)" } else { "" }
-                );
+                log::debug!("the {} answers {}", self.name, response.status);
+                if response.status == self.side.status() {
+                    let challenges = self.side.challenge_field();
+                    log::debug!("it offers {}", Challenge::schemes(&response.fields, challenges));
+                    dump::login("<", &response.fields, challenges);
+                }
                 return Ok(response);
             }
             interim = interim.saturating_add(1);
@@ -481,19 +473,27 @@ impl<'a> Exchange<'a> {
     ) -> Result<Answer, Failure> {
         let framing = BodyFraming::of_response(&self.head.method, &head)
             .map_err(|error| Failure::bad_response(&self.name, &error))?;
-        let reusable = authenticated && response::leaves_open(&head, framing, self.head, body);
-        let upstream = Upstream { conn, key: self.key.clone(), reusable, hop: self.name.clone() };
-        Ok(Answer { head, framing, upstream })
+        let anonymous = (!authenticated).then_some("it may not be logged in");
+        let spoiled = anonymous.or_else(|| response::spoils(&head, framing, self.head, body));
+        let (key, hop) = (self.key.clone(), self.name.clone());
+        Ok(Answer { head, framing, upstream: Upstream { conn, key, spoiled, hop } })
     }
 
     fn dial(&self) -> Result<Conn, Failure> {
-        self.gateway.connect(self.name.is_parent, &|| {
+        let conn = self.gateway.connect(self.name.is_parent, &|| {
             let dialed = match self.hop {
                 NextHop::Parent(parent) => self.gateway.parents.dial(parent),
                 NextHop::Origin(origin) => dial(origin, ORIGIN_CONNECT_TIMEOUT),
             };
             self.reached.set(dialed.is_ok() || self.reached.get());
             dialed
-        })
+        })?;
+        self.tell_of(&conn, "a new connection");
+        Ok(conn)
+    }
+
+    fn tell_of(&self, conn: &Conn, what: &str) {
+        let user = self.key.credentials.as_ref().map_or("nobody", |account| &account.user);
+        log::debug!("{what} to the {}, from port {}, for {user}", self.name, conn.port());
     }
 }

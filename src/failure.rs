@@ -87,6 +87,28 @@ impl Failure {
         Self::BadResponse(hop.clone(), what.to_string())
     }
 
+    /// Tells the log, once a second for each kind of trouble. `what`: what failed.
+    pub fn log(&self, what: &dyn fmt::Display) {
+        let kind = match self {
+            // That a parent is away and an account resting was told when it came.
+            Self::ClientGone
+            | Self::BadBody(_)
+            | Self::Resting(..)
+            | Self::Unreachable { is_parent: true, .. } => {
+                return log::debug!("{what}: {self}");
+            }
+            Self::Unreachable { .. } => "ntlmaps::often::unreachable",
+            Self::Closed(..) => "ntlmaps::often::closed",
+            Self::Silent(..) => "ntlmaps::often::silent",
+            Self::BadResponse(..) => "ntlmaps::often::bad_response",
+            Self::Refused(..) => "ntlmaps::often::refused",
+            Self::NotRepeatable(_) => "ntlmaps::often::not_repeatable",
+            Self::Loop => "ntlmaps::often::loop",
+            Self::System(_) => "ntlmaps::often::system",
+        };
+        log::warn!(target: kind, "{what}: {self}");
+    }
+
     /// What the client is told; `None` when there is nobody to tell. `own_account`: the client
     /// brought the credentials itself, by Basic, and may be asked for better ones.
     pub fn reply(&self, own_account: bool) -> Option<Reply> {

@@ -47,6 +47,7 @@
 //! - [`dispatch`]: to the parents in turn, or to the origin. *Never* knows a handshake.
 //! - [`exchange`]: one request, one next hop; the only place where a handshake meets a connection.
 //!   *Never* speaks to the client but to pull its body and pass on interim responses.
+//! - [`leg`]: one request of a handshake.
 //! - [`response`]: responses of a next hop as they come in. *Never* knows why they were asked for.
 //! - [`failure`]: trouble into words. *Never* names a secret.
 //! - [`relay`]: a response to the client. *Never* changes what is in its body.
@@ -56,6 +57,7 @@
 //! - [`door`]: the doors beside HTTP, `TUNNELS` and SOCKS5, and the corridor behind them.
 //! - [`socks`]: what is said with a SOCKS5 client. *Never* knows a socket.
 //! - [`logging`]: which messages are told, and where. *Never* costs a request.
+//! - [`dump`]: what crosses the wire, for the log. *Never* shows a credential.
 //! - [`lines`]: a file that grows by lines.
 //! - [`urllog`]: a line for each request when it is over. *Never* costs one.
 //! - [`clients`]: how many there are, and who is idle. *Never* knows what they say.
@@ -120,11 +122,13 @@ pub mod conn;
 pub mod diagnose;
 pub mod dispatch;
 pub mod door;
+pub mod dump;
 pub mod exchange;
 pub mod failure;
 pub mod gateway;
 pub mod guard;
 pub mod http;
+pub mod leg;
 pub mod lines;
 pub mod listeners;
 pub mod logging;

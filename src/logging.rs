@@ -1,8 +1,12 @@
 //! Messages: which are told, how they look, where they go.
 //!
-//! Which: `RUST_LOG` alone where it is set, in the syntax of env_logger; else the louder of `-v` and
+//! Which: `RUST_LOG` alone where it is set, with the levels of env_logger's syntax; else the louder of `-v` and
 //! `[DEBUG]`, which a reload reads again. What they say about bytes and logins goes by the targets
 //! [`BYTES`] and [`LOGINS`].
+//!
+//! Warnings that may come a thousand times a second have targets that begin with [`OFTEN`] and end
+//! in the kind of trouble: each kind is told once a second, with how often it came. Those that no
+//! other follows are told with whatever is logged next.
 //!
 //! A line is one message, whatever is in it. It names the client it is about, if its thread serves
 //! one. What cannot be written is lost: messages never cost a request.
@@ -24,6 +28,9 @@ use crate::sys;
 pub const LOGINS: &str = "ntlmaps::logins";
 /// The target of what `BIN_DEBUG` tells, at the level Trace.
 pub const BYTES: &str = "ntlmaps::bytes";
+
+/// How the targets begin of what is summed up.
+pub const OFTEN: &str = "ntlmaps::often::";
 
 /// How soon trouble of one kind is told again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -50,6 +57,7 @@ pub struct Logger {
     settled: bool,
     /// `None`: standard error.
     file: RwLock<Option<Lines>>,
+    held: Mutex<Vec<Held>>,
 }
 
 /// Begins to log.
@@ -58,30 +66,34 @@ pub struct Logger {
 /// When `LOG_FILE` cannot be written.
 pub fn start(logs: &Logs) -> Result<&'static Logger, String> {
     let variable = std::env::var("RUST_LOG").ok().filter(|spec| !spec.is_empty());
-    let mut builder = env_logger::Builder::new();
-    let filter = match &variable {
-        Some(spec) => builder.parse_filters(spec).build(),
-        None => filter(logs),
-    };
-    log::set_max_level(filter.filter());
+    let filter = filter(logs, variable.as_deref());
     let logger: &Logger = Box::leak(Box::new(Logger {
         filter: RwLock::new(filter),
         settled: variable.is_some(),
         file: RwLock::new(open(logs)?),
+        held: Mutex::default(),
     }));
     log::set_logger(logger).map_err(|error| error.to_string())?;
     Ok(logger)
 }
 
-fn filter(logs: &Logs) -> env_logger::Logger {
+/// What is told from now on.
+fn filter(logs: &Logs, variable: Option<&str>) -> env_logger::Logger {
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(LevelFilter::Warn).filter_module("ntlmaps", logs.level);
-    for (target, wanted) in [(LOGINS, logs.logins), (BYTES, logs.bytes)] {
-        if wanted {
-            builder.filter_module(target, LevelFilter::Trace);
+    if let Some(spec) = variable {
+        builder.parse_filters(spec);
+    } else {
+        let trace = |wanted| if wanted { LevelFilter::Trace } else { logs.level };
+        builder.filter_level(LevelFilter::Warn);
+        for (target, level) in
+            [("ntlmaps", logs.level), (LOGINS, trace(logs.logins)), (BYTES, trace(logs.bytes))]
+        {
+            builder.filter_module(target, level);
         }
     }
-    builder.build()
+    let filter = builder.build();
+    log::set_max_level(filter.filter());
+    filter
 }
 
 fn open(logs: &Logs) -> Result<Option<Lines>, String> {
@@ -103,8 +115,7 @@ impl Logger {
     /// From now on this holds. A file that cannot be opened changes nothing.
     pub fn apply(&self, logs: &Logs) {
         if !self.settled {
-            let filter = filter(logs);
-            log::set_max_level(filter.filter());
+            let filter = filter(logs, None);
             *self.filter.write().unwrap_or_else(PoisonError::into_inner) = filter;
         }
         let before = self.file.read().unwrap_or_else(PoisonError::into_inner);
@@ -119,11 +130,9 @@ impl Logger {
     }
 
     fn write(&self, level: Level, client: &str, message: &dyn fmt::Display) {
-        let mut line = format!("{} {level:5} {client}{message}", sys::utc_now());
-        if line.contains(char::is_control) {
-            // What others sent neither makes up a line nor speaks to a terminal.
-            line = line.replace(char::is_control, " ");
-        }
+        let line = format!("{} {level:5} {client}{message}", sys::utc_now());
+        // What others sent neither makes up a line nor speaks to a terminal.
+        let mut line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         line.push('\n');
         let file = self.file.read().unwrap_or_else(PoisonError::into_inner);
         let Some(file) = file.as_ref() else { return to_stderr(&line) };
@@ -144,11 +153,36 @@ impl Logger {
         }
     }
 
+    fn held(&self) -> MutexGuard<'_, Vec<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be said behind a message about those of its kind that were held back; `None`: it
+    /// is held back itself.
+    fn sum_up(&self, record: &Record<'_>) -> Option<String> {
+        let now = Instant::now();
+        let mut all = self.held();
+        match all.iter_mut().find(|held| held.kind == record.target()) {
+            None => {
+                let kind = record.target().to_owned();
+                all.push(Held { kind, told: now, count: 0, last: String::new() });
+                Some(String::new())
+            }
+            Some(held) if held.is_due(now) => Some(held.more(now)),
+            Some(held) => {
+                held.count = held.count.saturating_add(1);
+                held.last = format!("{}{}", client(), record.args());
+                None
+            }
+        }
+    }
+
     /// Tells what was held back; what waits for its time only if `all`.
+    #[inline(never)]
     fn release(&self, all: bool) {
         let now = Instant::now();
         let mut messages = Vec::new();
-        for held in held().iter_mut().filter(|held| held.is_due(now) || all) {
+        for held in self.held().iter_mut().filter(|held| held.is_due(now) || all) {
             if let Some(left) = held.count.checked_sub(1) {
                 held.count = left;
                 messages.push(std::mem::take(&mut held.last) + &held.more(now));
@@ -166,9 +200,14 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let often = record.target().starts_with(OFTEN);
+        let more = if often { self.sum_up(record) } else { Some(String::new()) };
         self.release(false);
-        if self.filter.read().unwrap_or_else(PoisonError::into_inner).matches(record) {
-            self.write(record.level(), &client(), record.args());
+        if let Some(more) = more {
+            self.write(record.level(), &client(), &format_args!("{}{more}", record.args()));
         }
     }
 
@@ -184,18 +223,12 @@ fn to_stderr(line: &str) {
 
 /// Trouble of one kind.
 struct Held {
-    kind: &'static str,
+    kind: String,
     /// When it was told last.
     told: Instant,
     /// How often it was not told since, and what the last one said.
     count: u64,
     last: String,
-}
-
-static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
-
-fn held() -> MutexGuard<'static, Vec<Held>> {
-    HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Held {
@@ -212,28 +245,4 @@ impl Held {
             count => format!(" ({count} more like this in the last {seconds} s)"),
         }
     }
-}
-
-/// Warns of what may happen a thousand times a second: each `kind` is told once a second, with how
-/// often it came. Those that no other follows are told with whatever is logged next.
-pub fn warn_often(kind: &'static str, message: fmt::Arguments<'_>) {
-    if !log::log_enabled!(Level::Warn) {
-        return;
-    }
-    let now = Instant::now();
-    let mut all = held();
-    let more = match all.iter_mut().find(|held| held.kind == kind) {
-        None => {
-            all.push(Held { kind, told: now, count: 0, last: String::new() });
-            String::new()
-        }
-        Some(held) if held.is_due(now) => held.more(now),
-        Some(held) => {
-            held.count = held.count.saturating_add(1);
-            held.last = client() + &message.to_string();
-            return;
-        }
-    };
-    drop(all);
-    log::warn!("{message}{more}");
 }

@@ -230,8 +230,18 @@ fn ask_for_password(config: &mut Config) -> Result<(), String> {
 }
 
 fn serve(loaded: Loaded, args: Args) -> Result<(), String> {
+    let logs = loaded.config.logs.clone();
+    let logger = logging::start(&logs).map_err(|error| format!("ntlmaps: {error}"))?;
+    serve_logged(loaded, args, logger).inspect_err(|error| {
+        // Whoever has messages in a file looks there too.
+        if logs.file.is_some() {
+            log::error!("{}", error.trim_start_matches("ntlmaps: "));
+        }
+    })
+}
+
+fn serve_logged(loaded: Loaded, args: Args, logger: &'static Logger) -> Result<(), String> {
     let Loaded { mut config, warnings, .. } = loaded;
-    let logger = logging::start(&config.logs).map_err(|error| format!("ntlmaps: {error}"))?;
     log_notices(&warnings);
     ask_for_password(&mut config)?;
     let server = Server::bind(config).map_err(|error| format!("ntlmaps: {error}"))?;
@@ -253,10 +263,13 @@ fn serve(loaded: Loaded, args: Args) -> Result<(), String> {
     if let Err(error) = print(&server.announcement()) {
         log::warn!("{error}");
     }
+    let at: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
+    let (version, process) = (env!("CARGO_PKG_VERSION"), std::process::id());
+    log::info!("ntlmaps {version} started as process {process} at {}", at.join(" "));
     server.run().map_err(|error| format!("ntlmaps: no thread for clients: {error}"))?;
     let cut = if server.drain(DRAIN_TIME) { "" } else { "; what still went on is cut off" };
-    log::info!("stopped{cut}");
     log::logger().flush();
+    log::info!("stopped{cut}");
     Ok(())
 }
 

@@ -318,6 +318,8 @@ impl Parents {
             Some(error) if !was_down && self.list.len() > 1 => {
                 log::warn!("parent {error}; it rests for {} s", self.rest().as_secs());
             }
+            Some(error) if !was_down && !self.direct => log::warn!("parent {error}; it is away"),
+            Some(error) => log::debug!("parent {error}"),
             None if was_down && !were_away => log::info!("parent {} is back", parent.authority),
             _ => {}
         }

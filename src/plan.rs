@@ -69,6 +69,7 @@ pub fn plan(
     }
     let authority = request::recipient(head, &target)?.clone();
     let private = private_to(private, &authority, head);
+    log::debug!("route to {authority}: {}", gateway.config.reason(&authority));
     let parents = &gateway.parents;
     let hop = match gateway.config.route(&authority) {
         Route::Parent if parents.are_away() => Hop::Origin(direct(&target, OriginLogin::Client)?),

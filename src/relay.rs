@@ -1,5 +1,6 @@
 //! A response on its way to the client, body and all, streamed as it comes.
 
+use crate::dump;
 use crate::failure::Failure;
 use crate::http::forwarding;
 use crate::http::framing::{BodyFraming, BodyScanner};
@@ -47,13 +48,20 @@ pub fn response(
     let mut scanner = BodyScanner::new(framing);
     let mut out = Vec::with_capacity(upstream.conn.buffered().len().saturating_add(1024));
     head.encode(&mut out);
+    dump::message("to", None, &out);
+    log::debug!("response {} {}", head.status, words(framing));
     let mut begun = false;
+    let mut seen = 0_usize;
     // Holds the last bytes of a long body.
     let mut pipe = None;
     loop {
         let ahead = upstream.conn.buffered();
         let scanned =
             if plan.decode { scanner.decode(ahead, &mut out) } else { scanner.scan(ahead) };
+        if let Ok(count) = &scanned {
+            dump::body(Some(upstream.conn.stream()), seen, ahead.get(..*count));
+            seen = seen.saturating_add(*count);
+        }
         match scanned {
             Ok(count) if plan.decode => upstream.conn.consume(count),
             Ok(count) => {
@@ -67,7 +75,11 @@ pub fn response(
                 upstream.conn.consume(count);
             }
             Err(error) => {
-                log::warn!("the {} sent a response that is cut: {error}", upstream.hop);
+                let hop = &upstream.hop;
+                log::warn!(
+                    target: "ntlmaps::often::cut",
+                    "the {hop} sent a response that is cut: {error}"
+                );
                 let failure = || Relayed::Unfit(Failure::bad_response(&upstream.hop, &error));
                 return if begun { cut } else { failure() };
             }
@@ -138,6 +150,19 @@ fn splice(
     }
 }
 
+fn words(framing: BodyFraming) -> &'static str {
+    match framing {
+        BodyFraming::None => "without a body",
+        BodyFraming::Length(_) => "with a body by Content-Length",
+        BodyFraming::Chunked => "with a body in chunks",
+        BodyFraming::UntilClose => "with a body until the connection ends",
+    }
+}
+
 fn tell_of_break(upstream: &Upstream) {
-    log::warn!("the {} broke off in the middle of a response", upstream.hop);
+    log::warn!(
+        target: "ntlmaps::often::break",
+        "the {} broke off in the middle of a response",
+        upstream.hop
+    );
 }

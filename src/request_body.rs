@@ -5,6 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::conn::Conn;
+use crate::dump;
 use crate::failure::Failure;
 use crate::http::forwarding;
 use crate::http::framing::{BodyFraming, BodyScanner};
@@ -143,6 +144,7 @@ impl<'c> RequestBody<'c> {
     /// What the client is to blame for.
     pub fn send(&mut self, to: &mut Conn, head: Vec<u8>) -> Result<(), Failure> {
         to.note_request();
+        dump::message("to", Some(to.stream()), &head);
         self.pending = head;
         self.sent = 0;
         self.resume(to)
@@ -224,6 +226,7 @@ impl<'c> RequestBody<'c> {
         let count = self.scanner.scan(ahead).map_err(Failure::BadBody)?;
         let taken = ahead.get(..count).unwrap_or_default();
         self.pending.extend_from_slice(taken);
+        dump::body(None, usize::try_from(self.taken).unwrap_or(usize::MAX), Some(taken));
         self.taken = self.taken.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
         self.awaits &= count == 0;
         if count > 0 && !self.lost {
@@ -326,6 +329,7 @@ impl<'c> RequestBody<'c> {
         forwarding::prepare_bodyless(&mut head);
         let mut wire = Vec::new();
         head.encode(&mut wire);
+        dump::message("to", None, &wire);
         client.write_all(&wire).map_err(|_| Failure::ClientGone)
     }
 }

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::conn::{Conn, ReadError};
+use crate::dump;
 use crate::failure::{Failure, HopName};
 use crate::http::forwarding;
 use crate::http::framing::{BodyFraming, BodyScanner};
@@ -34,8 +35,8 @@ pub struct Upstream {
     pub conn: Conn,
     /// What it is in the pool.
     pub(crate) key: Key,
-    /// Whether it may serve another request when the body is complete.
-    pub(crate) reusable: bool,
+    /// Why it may not serve another request when the body is complete, if so.
+    pub(crate) spoiled: Option<&'static str>,
     /// Who is at the other end.
     pub hop: HopName,
 }
@@ -44,8 +45,13 @@ impl Upstream {
     /// The body is complete: leaves the connection for the next request, if it is fit for one.
     /// Bytes behind the end of a response are nobody's: such a connection is not.
     pub fn release(self, pool: &Pool) {
-        if self.reusable && self.conn.buffered().is_empty() {
-            pool.put(self.key, self.conn);
+        let more = !self.conn.buffered().is_empty();
+        match self.spoiled.or(more.then_some("more came than was asked for")) {
+            Some(why) => log::debug!("the connection to the {} is closed: {why}", self.hop),
+            None => {
+                log::debug!("the connection to the {} goes to the pool", self.hop);
+                pool.put(self.key, self.conn);
+            }
         }
     }
 }
@@ -78,25 +84,32 @@ pub fn read_head(
     Ok(head)
 }
 
-/// Whether a connection may serve another request, once the body of this response is complete.
+/// Why a connection may not serve another request, once the body of this response is complete.
 /// `body`: of the request.
-pub fn leaves_open(
+pub fn spoils(
     response: &ResponseHead,
     framing: BodyFraming,
     request: &RequestHead,
     body: &RequestBody<'_>,
-) -> bool {
-    framing != BodyFraming::UntilClose
-        && forwarding::persists(response.version, &response.fields)
+) -> Option<&'static str> {
+    let reasons = [
+        (framing == BodyFraming::UntilClose, "its end is the end of the body"),
+        (!forwarding::persists(response.version, &response.fields), "it was announced to close"),
         // A next hop that answers early, or refuses a long body, may never read the rest of it.
-        && body.is_sent()
-        && !(response.status >= 400 && body.is_long())
+        (!body.is_sent(), "the answer came before the end of the request"),
+        (response.status >= 400 && body.is_long(), "a long body was refused"),
         // A server that was asked for another protocol may go on in it.
-        && !request.fields.contains("upgrade")
+        (request.fields.contains("upgrade"), "another protocol was asked for"),
         // Chunks and a length, or chunks from HTTP/1.0: whoever does not see the chunks sees
         // another end (RFC 9112 section 6.1).
-        && !(framing == BodyFraming::Chunked
-            && (response.version == Version::Http10 || response.fields.contains("content-length")))
+        (
+            framing == BodyFraming::Chunked
+                && (response.version == Version::Http10
+                    || response.fields.contains("content-length")),
+            "its chunks have another end for who does not see them",
+        ),
+    ];
+    reasons.into_iter().find(|(is, _)| *is).map(|(_, why)| why)
 }
 
 /// Reads the rest of the response to a request with `method`, to use its connection again. `false`
@@ -110,6 +123,7 @@ pub fn drain(conn: &mut Conn, method: &str, response: &ResponseHead) -> bool {
     let (started, mut drained) = (Instant::now(), 0_usize);
     loop {
         let Ok(count) = scanner.scan(conn.buffered()) else { return false };
+        dump::body(Some(conn.stream()), drained, conn.buffered().get(..count));
         conn.consume(count);
         drained = drained.saturating_add(count);
         if scanner.is_done() {

@@ -14,6 +14,7 @@ use crate::door;
 use crate::gateway::Gateway;
 use crate::http::reply::Reply;
 use crate::listeners::{BindError, Door, Listener, Listeners};
+use crate::logging;
 use crate::session::{Session, Silent};
 use crate::sys;
 use crate::waiting::{self, Guest, WaitingRoom, Work};
@@ -224,7 +225,9 @@ fn accept(listener: &Listener, shared: &Arc<Shared>) {
         match admit(stream, peer, listener.door(), shared, permit) {
             Ok(Some(work)) => waiting::start(work),
             Ok(None) => {}
-            Err(error) => log::warn!("{peer} cannot be served: {error}"),
+            Err(error) => {
+                log::warn!(target: "ntlmaps::often::serve", "{peer} cannot be served: {error}");
+            }
         }
     }
 }
@@ -244,7 +247,10 @@ fn admit(
             || stream.local_addr().is_ok_and(|own| canonical(own) == canonical(peer))
     };
     if !permitted {
-        log::warn!("{peer} is not in FRIENDLY_IPS and was refused");
+        log::warn!(
+            target: "ntlmaps::often::stranger",
+            "{peer} is not in FRIENDLY_IPS and was refused"
+        );
         let Door::Http = door else { return Ok(None) };
         let reply = Reply::new(403, "This proxy does not serve your machine (FRIENDLY_IPS).");
         return sys::send_now(&stream, &reply.encode(None, false)).map(|_| None);
@@ -252,20 +258,24 @@ fn admit(
     let client = Conn::new(stream)?;
     let shared = Arc::clone(shared);
     Ok(Some(Box::new(move || {
+        logging::serve(peer);
         let seat = permit.seat(client.shared_stream());
         let silent = match door {
-            Door::Http => return attend(Silent::Session(Session::new(client, peer)), seat, shared),
+            Door::Http => {
+                let session = Silent::Session(Session::new(client, peer));
+                return attend(peer, session, seat, shared);
+            }
             Door::Socks => door::socks(client, peer, &shared.gateway()),
             Door::Tunnel(to) => door::through_tunnel(client, peer, &shared.gateway(), &to),
         };
         if let Some(tunnel) = silent {
-            attend(Silent::Tunnel(tunnel), seat, shared);
+            attend(peer, Silent::Tunnel(tunnel), seat, shared);
         }
     })))
 }
 
 /// Does what there is to do for a client until it falls silent, and leaves it in the waiting room.
-fn attend(client: Silent, seat: Seat, shared: Arc<Shared>) {
+fn attend(peer: SocketAddr, client: Silent, seat: Seat, shared: Arc<Shared>) {
     let silent = match client {
         Silent::Session(session) => session.run(&seat, || shared.gateway()),
         Silent::Tunnel(tunnel) => tunnel.run().map(Silent::Tunnel),
@@ -276,7 +286,10 @@ fn attend(client: Silent, seat: Seat, shared: Arc<Shared>) {
         Silent::Tunnel(tunnel) => (tunnel.streams(), None),
     };
     let here = Arc::clone(&shared);
-    let resume = Box::new(move || attend(silent, seat, shared));
+    let resume = Box::new(move || {
+        logging::serve(peer);
+        attend(peer, silent, seat, shared);
+    });
     here.waiting.admit(Guest { streams, until, resume });
 }
 

@@ -2,12 +2,13 @@
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::auth::Side;
 use crate::clients::Seat;
 use crate::conn::{Conn, ReadError};
 use crate::dispatch;
+use crate::dump;
 use crate::exchange::Outgoing;
 use crate::failure::{Failure, ask_for_account};
 use crate::gateway::Gateway;
@@ -66,6 +67,19 @@ enum Next {
     },
 }
 
+impl Next {
+    fn words(&self) -> &'static str {
+        match self {
+            Self::Request => "stays open",
+            Self::Close => "is closed",
+            Self::Tunnel(..) => "is a tunnel now",
+            Self::Silence => "is silent",
+            Self::Cut { reset: false } => "is cut",
+            Self::Cut { reset: true } => "is reset",
+        }
+    }
+}
+
 /// Nobody is there to be misled.
 const CUT: Next = Next::Cut { reset: false };
 
@@ -95,7 +109,7 @@ impl Session {
                     break;
                 }
                 Next::Tunnel(server, record) => {
-                    let tunnel = Tunnel::new(self.client, server, self.peer, record);
+                    let tunnel = Tunnel::new(self.client, server, record);
                     return tunnel.run().map(Silent::Tunnel);
                 }
                 Next::Cut { reset } => {
@@ -130,7 +144,11 @@ impl Session {
         };
         let gateway = gateway();
         let mut record = Record::begin(gateway.url_log.as_ref(), self.peer, &head);
-        match self.serve(&gateway, head, &mut record.outcome) {
+        let began = Instant::now();
+        let next = self.serve(&gateway, head, &mut record.outcome);
+        let (millis, kept) = (began.elapsed().as_millis(), next.words());
+        log::debug!("done: {}, {millis} ms; the client's connection {kept}", record.outcome);
+        match next {
             Next::Tunnel(server, _) => Next::Tunnel(server, Some(record)),
             next => next,
         }
@@ -162,8 +180,9 @@ impl Session {
         mut head: RequestHead,
         log: &mut urllog::Outcome,
     ) -> Next {
-        let Self { client, peer, account, private } = self;
-        log::debug!("{peer} {} {}", head.method, target::printable(&head.target));
+        let Self { client, account, private, .. } = self;
+        let shown = || target::printable(&head.target);
+        log::debug!("request {} {} {}", head.method, shown(), head.version);
         let (target, framing) = match request::check(&head) {
             Ok(checked) => checked,
             Err(reply) => return respond(client, &reply, Some(&head), false, log),
@@ -182,7 +201,8 @@ impl Session {
                     match trouble {
                         Trouble::Failure(failure) => {
                             let target = plan.target.encode(false, &head.method);
-                            log_failure(&head.method, &target, &failure);
+                            let target = target::printable(&target);
+                            failure.log(&format_args!("{} {target}", head.method));
                             failure.reply(gateway.is_per_client())
                         }
                         Trouble::Reply(reply) => Some(reply),
@@ -209,6 +229,7 @@ impl Session {
                 log.status = Some(response.status);
                 let mut wire = Vec::new();
                 response.encode(&mut wire);
+                dump::message("to", None, &wire);
                 match client.write_all(&wire) {
                     Ok(()) => Next::Tunnel(server, None),
                     Err(_) => CUT,
@@ -265,7 +286,7 @@ fn forward(
             forwarding::prepare_request(head, target, false, framing, replacements);
             let request = Outgoing { head, account: account.as_ref(), private: private.clone() };
             if let Some(answer) = dispatch::through_parents(gateway, &request, body)? {
-                log.way = answer.upstream.hop.way();
+                log.way = answer.upstream.hop.way().into();
                 return Ok(outcome(head, answer));
             }
             if let Some(original) = original {
@@ -276,7 +297,7 @@ fn forward(
         }
     };
     forwarding::prepare_request(head, target, true, framing, replacements);
-    "direct".clone_into(&mut log.way);
+    log.way = "direct".into();
     send_to_origin(gateway, authority, head, login, private.clone(), body)
 }
 
@@ -349,18 +370,10 @@ fn respond(
     if reply.status() >= 400 {
         log.refuse(&reply.text());
     }
+    dump::message("to", None, &wire);
     match client.write_all(&wire) {
         Ok(()) if persists => Next::Request,
         Ok(()) => Next::Close,
         Err(_) => CUT,
     }
-}
-
-fn log_failure(method: &str, target: &str, failure: &Failure) {
-    let level = match failure {
-        // A refusal was told when it came.
-        Failure::ClientGone | Failure::BadBody(_) | Failure::Resting(..) => log::Level::Debug,
-        _ => log::Level::Warn,
-    };
-    log::log!(level, "{method} {}: {failure}", target::printable(target));
 }

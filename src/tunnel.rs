@@ -5,7 +5,7 @@
 //! tunnel holds its two sockets and nothing else: no pipe, no buffer, no thread.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 
 use crate::conn::Conn;
@@ -26,18 +26,17 @@ pub struct Tunnel {
     server: Arc<TcpStream>,
     there: Direction,
     back: Direction,
-    peer: SocketAddr,
     record: Option<Record>,
 }
 
 impl Tunnel {
     /// Takes over both ends; `record` is written when it is over.
-    pub fn new(client: Conn, server: Conn, peer: SocketAddr, record: Option<Record>) -> Self {
+    pub fn new(client: Conn, server: Conn, record: Option<Record>) -> Self {
         let (client, from_client) = client.into_parts();
         let (server, from_server) = server.into_parts();
         let there = Direction::new(from_client);
         let back = Direction::new(from_server);
-        Self { client, server, there, back, peer, record }
+        Self { client, server, there, back, record }
     }
 
     /// Copies both ways until both directions have ended, or one breaks. Before that only when
@@ -47,10 +46,10 @@ impl Tunnel {
         match self.copy() {
             Ok(true) => {}
             Ok(false) => return Some(self),
-            Err(error) => log::debug!("{} the tunnel broke: {error}", self.peer),
+            Err(error) => log::debug!("the tunnel broke: {error}"),
         }
         let (there, back) = (self.there.total, self.back.total);
-        log::debug!("{} tunnel closed: {there} bytes there, {back} back", self.peer);
+        log::debug!("tunnel closed: {there} bytes there, {back} back");
         if let Some(record) = &mut self.record {
             record.outcome.bytes = there.saturating_add(back);
         }

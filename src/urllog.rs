@@ -1,6 +1,7 @@
 //! The request log (`URL_LOG`): a line for each request when it is over. What cannot be written is
 //! told, and costs no request.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +11,6 @@ use std::time::Instant;
 use crate::http::head::RequestHead;
 use crate::http::target;
 use crate::lines::{Lines, Loss};
-use crate::logging;
 use crate::sys;
 
 /// An open log.
@@ -29,13 +29,13 @@ impl UrlLog {
     fn write(&self, entry: &Entry, outcome: &Outcome) {
         let millis = entry.began.elapsed().as_millis();
         let Outcome { status, bytes, way } = outcome;
-        let status = status.map_or("-".to_owned(), |status| status.to_string());
+        let status = Shown(*status);
         let line =
             format!("{} {} {status} {bytes} {millis} ms {way}\n", sys::utc_now(), entry.request);
         if let Err(Loss { error, lines }) = self.0.append(&line) {
-            logging::warn_often(
-                "URL_LOG",
-                format_args!("URL_LOG: {error}; {lines} lines are lost"),
+            log::warn!(
+                target: "ntlmaps::often::URL_LOG",
+                "URL_LOG: {error}; {lines} lines are lost"
             );
         }
     }
@@ -89,19 +89,39 @@ pub struct Outcome {
     /// Bytes sent to the client; through a tunnel, both ways.
     pub bytes: u64,
     /// Which way it went, or why it went none.
-    pub way: String,
+    pub way: Cow<'static, str>,
 }
 
 impl Outcome {
     /// It goes no further, and this is why: one line, whatever it says.
     pub fn refuse(&mut self, why: &dyn fmt::Display) {
         let why = why.to_string();
-        self.way = format!("refused: {}", why.trim().replace(char::is_control, " "));
+        let why = why.trim().replace(char::is_control, " ");
+        self.way = format!("refused: {why}").into();
     }
 }
 
 impl Default for Outcome {
     fn default() -> Self {
-        Self { status: None, bytes: 0, way: "here".to_owned() }
+        Self { status: None, bytes: 0, way: Cow::Borrowed("here") }
+    }
+}
+
+/// A status, or that there is none.
+struct Shown(Option<u16>);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(status) => status.fmt(f),
+            None => f.write_str("-"),
+        }
+    }
+}
+
+/// For people.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} bytes, {}", Shown(self.status), self.bytes, self.way)
     }
 }

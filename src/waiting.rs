@@ -18,9 +18,8 @@ pub const LINGER: Duration = Duration::from_secs(1);
 const STACK_SIZE: usize = 256 * 1024;
 /// How often those are looked for who have waited too long.
 const SWEEP: Duration = Duration::from_secs(60);
-/// How long everything rests when the system has nothing to give, and how often that is told.
+/// How long everything rests when the system has nothing to give.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-const TOLD_EVERY: Duration = Duration::from_secs(1);
 /// Of a limited memory, what is left to the threads that there are, besides as much again as a stack
 /// for each: an allocation that fails ends them all.
 const RESERVED_MEMORY: usize = 4 * 1024 * 1024;
@@ -30,13 +29,7 @@ pub type Work = Box<dyn FnOnce() + Send>;
 
 /// The system has nothing to give: whoever wants something rests for a moment.
 pub fn rest(error: &io::Error) {
-    static TOLD: Mutex<Option<Instant>> = Mutex::new(None);
-    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-    if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
-        *told = Some(Instant::now());
-        log::warn!("clients have to wait: {error}");
-    }
-    drop(told);
+    log::warn!(target: "ntlmaps::often::exhausted", "clients have to wait: {error}");
     thread::sleep(EXHAUSTED_PAUSE);
 }
 
@@ -143,7 +136,10 @@ impl WaitingRoom {
             *free = Some(guest);
         }
         if let Err(error) = watched {
-            log::warn!("a silent client keeps its thread: {error}");
+            log::warn!(
+                target: "ntlmaps::often::keeps",
+                "a silent client keeps its thread: {error}"
+            );
             if let Some(guest) = self.take(&mut guests, place) {
                 drop(guests);
                 start(guest.resume);

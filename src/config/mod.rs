@@ -207,6 +207,15 @@ impl Config {
         if direct { Route::Direct } else { Route::Parent }
     }
 
+    /// What [`Config::route`] says, and why.
+    pub fn reason(&self, authority: &Authority) -> &'static str {
+        match self.route(authority) {
+            Route::Parent => "through a parent proxy",
+            Route::Direct if self.parents.is_empty() => "directly, without a PARENT_PROXY",
+            Route::Direct => "directly, by HOSTS_TO_BYPASS_PARENT_PROXY",
+        }
+    }
+
     /// True when a login may be sent to this web server, which asked for one: it is among
     /// `WWW_AUTH_HOSTS` or `HOSTS_TO_BYPASS_PARENT_PROXY`.
     pub fn answers_origin(&self, authority: &Authority) -> bool {

@@ -59,6 +59,11 @@ impl Client {
         Ok(Self { wire: Wire::new(stream)?, methods: VecDeque::new() })
     }
 
+    /// Its own address, by which others know it.
+    pub fn local(&self) -> SocketAddr {
+        self.wire.stream().local_addr().expect("it is connected")
+    }
+
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes.as_ref()).expect("the peer takes what is sent");
     }
