@@ -132,7 +132,7 @@ fn soak(asked: &Asked) -> Vec<String> {
         scope.spawn(move || {
             let mut dice = Dice::new(99);
             while !shared.over.load(Ordering::SeqCst) {
-                thread::sleep(Duration::from_millis(2_000 + dice.below(3_000) as u64));
+                thread::park_timeout(Duration::from_millis(2_000 + dice.below(3_000) as u64));
                 parent.restart(Duration::from_millis(dice.below(400) as u64)).expect("its port");
             }
         });
@@ -201,7 +201,7 @@ fn rounds(time: Duration, begin: Instant, program: &mut Program, fresh: &Held, s
     let mut next = begin + round;
     let mut peak = program.held();
     while begin.elapsed() < time && lock(&shared.violations).len() < 20 {
-        thread::sleep(Duration::from_millis(1_000 + dice.below(3_000) as u64));
+        thread::park_timeout(Duration::from_millis(1_000 + dice.below(3_000) as u64));
         program.reload();
         peak = peak.max(program.held());
         if Instant::now() < next {

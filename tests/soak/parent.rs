@@ -93,7 +93,7 @@ impl Parent {
         lock(&self.outages.0).push((Instant::now(), None));
         let at = self.addr().to_string();
         self.listener.stop();
-        thread::sleep(away);
+        thread::park_timeout(away);
         self.listener = listen(&at, &self.rules, &self.counts)?;
         if let Some(last) = lock(&self.outages.0).last_mut() {
             last.1 = Some(Instant::now());

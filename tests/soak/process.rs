@@ -82,7 +82,7 @@ impl Program {
         }
         let mut held = self.held();
         loop {
-            thread::sleep(Duration::from_millis(300));
+            thread::park_timeout(Duration::from_millis(300));
             let before = std::mem::replace(&mut held, self.held());
             if (before.threads, before.descriptors) == (held.threads, held.descriptors) {
                 return held;
@@ -122,7 +122,7 @@ impl Program {
             if since.elapsed() > PATIENCE {
                 return Err(format!("without a client it keeps {held}; it began with {fresh}"));
             }
-            thread::sleep(Duration::from_millis(20));
+            thread::park_timeout(Duration::from_millis(20));
         }
     }
 
@@ -139,7 +139,7 @@ impl Program {
                     None => (!status.success()).then(|| format!("it ended with {status}")),
                 };
             }
-            thread::sleep(Duration::from_millis(20));
+            thread::park_timeout(Duration::from_millis(20));
         }
         Some("it does not end".to_owned())
     }
