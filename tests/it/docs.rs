@@ -115,6 +115,39 @@ fn the_unit_in_the_readme_is_one_that_systemd_takes() {
     assert!(about_it.is_empty(), "{said}");
 }
 
+/// The tests of the program, apart from those of the configuration alone and of what is written.
+fn tests_of_the_program() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let mut found = vec![fs::read_to_string(root.join("chroot")).unwrap()];
+    for directory in ["it", "it/import_cntlm", "interop"] {
+        for entry in fs::read_dir(root.join(directory)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.is_file() && !["config.rs", "docs.rs", "import_cntlm.rs"].contains(&name) {
+                found.push(fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// No more than that they stand there, but what nobody tries is found.
+#[test]
+fn every_key_and_every_option_is_tried_somewhere() {
+    let tests = tests_of_the_program();
+    let is_there = |text: &str| tests.iter().any(|test| test.contains(text));
+    for key in &OPTIONS {
+        assert!(is_there(&format!("{}: ", key.name)), "no test of the program uses {}", key.name);
+    }
+    let words = USAGE.split(|c: char| c.is_whitespace() || ",;[|".contains(c));
+    let options: Vec<&str> = words.filter(|word| word.len() > 1 && word.starts_with('-')).collect();
+    assert!(options.len() > 12, "{options:?}");
+    for option in options {
+        let tried = [format!("\"{option}\""), format!(" {option} ")];
+        assert!(tried.iter().any(|text| is_there(text)), "no test of the program uses {option}");
+    }
+}
+
 #[test]
 fn the_map_of_the_house_names_every_room() {
     let map = text("src/lib.rs").unwrap();

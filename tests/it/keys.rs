@@ -102,7 +102,7 @@ fn the_first_of_the_usual_places_is_taken() {
             command.env("NTLMAPS_CONF", "environment.cfg");
         }
         if nth < 1 {
-            command.args(["-c", "named.cfg"]);
+            command.args(["--config", "named.cfg"]);
         }
         let (code, out, err) = texts(&command.output().expect("the program starts"));
         assert_eq!(code, 0, "{err}");
