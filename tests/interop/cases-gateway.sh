@@ -88,6 +88,7 @@ held() {
 	local gate=gate-$BASHPID client name code=0
 	curl_ "${@:3}" -o "$state/case/held" -w '%{http_code}' "${origin[$2]}/gate/$gate" >"$state/case/status" &
 	client=$!
+	ends_with_case $client
 	within 10 reached "$gate" || fail 'the request did not arrive'
 	name=$(who_has "$gate")
 	end "$1" "$name"
@@ -141,13 +142,14 @@ under_load() {
 	seq 150 | timeout 120 xargs -P 12 -I N curl -q -s -m 60 --noproxy '' -x "$proxy" --cacert "$ca" "${@:3}" \
 		-o "$state/case/bodies/N" -w '%{exitcode} %{http_code} %{time_total} N\n' "${origin[$2]}/bytes/100000" >>"$seen" &
 	client=$!
+	ends_with_case $client
 	within 60 many_seen 50 || fail 'no load'
 	end "$1" two
 	wait $client || true
 	same 'requests that ended' 150 "$(wc -l <"$seen")"
 	broken=$(grep -vc '^0 200 ' "$seen" || true)
 	# whatever did not fail is whole
-	cd "$state/case/bodies"
+	cd "$state/case/bodies" || fail "no folder"
 	awk '/^0 200 / { print $4 }' "$seen" | xargs sha256sum | cut -d' ' -f1 | sort -u >"$state/case/hashes"
 	same sha256 "${hashes[100000]}" "$(<"$state/case/hashes")"
 	awk '{ print $3 }' "$seen" | sort -n | tail -n 1 >"$state/case/longest"

@@ -68,6 +68,7 @@ ends_after_the_queue() {
 	kill -STOP "$pid"
 	many http 200 12 &
 	client=$!
+	ends_with_case $client
 	within 10 queue_holds "$port" 12 || { kill -CONT "$pid"; fail 'the clients do not come'; }
 	kill -TERM "$pid"
 	kill -CONT "$pid"

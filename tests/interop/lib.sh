@@ -129,6 +129,12 @@ fail() {
 	exit 1
 }
 
+# ends_with_case PID: what the case left in the background would write into the next one's folder
+ends_with_case() {
+	# shellcheck disable=SC2064 # now
+	trap "kill $1 2>/dev/null; wait $1" EXIT
+}
+
 same() { # WHAT EXPECTED SEEN
 	[[ $2 = "$3" ]] || fail "$1: expected '$2', got '$3'"
 }
