@@ -122,6 +122,6 @@ impl fmt::Display for Shown {
 /// For people.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} bytes, {}", Shown(self.status), self.bytes, self.way)
+        write!(f, "{}, {} bytes, {}", Shown(self.status), self.bytes, self.way)
     }
 }

@@ -307,7 +307,7 @@ fn debug_tells_the_way_of_a_request() {
         format!("{name} answers 200"),
         "response 200 with a body by Content-Length".to_owned(),
         format!("the connection to {name} goes to the pool"),
-        "done: 200 ".to_owned(),
+        "done: 200, ".to_owned(),
     ];
     for (line, expected) in told[0].iter().zip(&expected) {
         assert!(line.starts_with(expected), "{expected}\n{log}");
