@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::process::{Place, Serving};
 use crate::proxy::{ALICE, LOGIN, NOBODY, url};
+use crate::refusals::dead_port;
 use crate::support::gate::Rules;
 use crate::support::{Acceptor, Client, DEADLINE, Origin, Parent};
 
@@ -253,14 +254,12 @@ fn trouble_is_summed_up() {
 
 #[test]
 fn a_parent_that_comes_and_goes_is_told_once() {
-    let mut parent = Parent::open().start();
-    let at = parent.addr();
+    let (port, at) = dead_port();
     let logging = Logging::start(&cfg(&format!("{TO_FILE}PARENT_PROXY: {at}"), NOBODY, ""));
-    logging.address();
-    parent.stop();
     for _ in 0..3 {
         assert_eq!(logging.get("/"), 502);
     }
+    drop(port);
     let origin = Origin::start();
     let parent = Parent::open().origin(origin.addr()).start_at(&at.to_string());
     let parent = parent.expect("the port was ours a moment ago");

@@ -5,14 +5,15 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
-use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
 
 use crate::proxy::{ALICE, LOGIN, NOBODY, Network, Proxy, url};
 use crate::support::{Client, Origin, Parent, Response, Wire, pattern};
 
 /// A port that refuses, and stays ours: bound, and nobody listens.
 pub fn dead_port() -> (OwnedFd, SocketAddr) {
-    let fd = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    let (inet, stream) = (AddressFamily::INET, SocketType::STREAM);
+    let fd = socket_with(inet, stream, SocketFlags::CLOEXEC, None).expect("a socket");
     bind(&fd, &SocketAddr::from(([127, 0, 0, 1], 0))).expect("a loopback port");
     let addr = getsockname(&fd).expect("its name").try_into().expect("an address");
     (fd, addr)

@@ -5,6 +5,7 @@ use ntlmaps::http::forwarding::{
 };
 use ntlmaps::http::framing::{BodyFraming, BodyScanner};
 use ntlmaps::http::head::{FieldLines, RequestHead, ResponseHead, Version, find_end};
+use ntlmaps::http::redaction::redact;
 use ntlmaps::http::request;
 use ntlmaps::http::target::{Authority, RequestTarget, printable, without_userinfo};
 
@@ -87,6 +88,7 @@ fn request_wire(head: &RequestHead) -> RequestHead {
 
 /// What is sent on says the same as what came, to everybody, and says it once.
 pub fn request_head(data: &[u8]) {
+    assert_eq!(redact(data).len(), data.len());
     let Some(head) = head_of(data).and_then(|head| RequestHead::parse(head).ok()) else { return };
     check_fields(&head.fields);
     assert!(is_token(head.method.as_bytes()));

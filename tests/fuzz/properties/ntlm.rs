@@ -1,6 +1,7 @@
 //! The answer to a CHALLENGE message, whatever is in it.
 
 use ntlmaps::ntlm::crypto::hmac_md5;
+use ntlmaps::ntlm::describe::describe;
 use ntlmaps::ntlm::message::{ChallengeMessage, NegotiateFlags};
 use ntlmaps::ntlm::target_info::{AvId, TargetInfo};
 use ntlmaps::ntlm::{Client, Dialect, Error, Keys, Moment};
@@ -66,6 +67,8 @@ fn check_ntlmv2(nt: &[u8], challenge: &ChallengeMessage<'_>) {
 /// Every dialect answers every challenge that can be read, with a message that reads back, and
 /// nothing that was not in the offer.
 pub fn ntlm_challenge(data: &[u8]) {
+    // The log tells what it is, whatever it is.
+    assert!(!describe(data, &|time| time.to_string()).is_empty());
     let keys = Keys { lm: Some([1; 16]), nt: Some([2; 16]), ntlmv2: Some(NTLMV2) };
     let decoded = ChallengeMessage::decode(data);
     for (spelled, dialect) in Dialect::NAMES {
