@@ -54,6 +54,12 @@ put_back() {
 	within 10 is "$1" up || fail 'HAProxy does not use it again'
 }
 
+# A case that failed may have left one dead.
+all_serve() {
+	local name
+	for name in one two; do ! gone "ntlmaps-$name" || put_back $name; done
+}
+
 # asked NAME: how many requests it got
 asked() { grep -c 'DEBUG .* request [A-Z]* ' "$state/log/ntlmaps-$1" || true; }
 
@@ -86,6 +92,7 @@ who_has() { [[ $(grep -l "GET .*/gate/$1" "$state"/log/ntlmaps-{one,two}) = *one
 # held SIGNAL SCHEME [CURL_OPTION...]: prints what became of it
 held() {
 	local gate=gate-$BASHPID client name code=0
+	all_serve
 	curl_ "${@:3}" -o "$state/case/held" -w '%{http_code}' "${origin[$2]}/gate/$gate" >"$state/case/status" &
 	client=$!
 	ends_with_case $client
@@ -136,11 +143,12 @@ print([session.get(url, timeout=20).status_code for session in sessions])'
 # under_load SIGNAL SCHEME CURL_OPTION...: 12 clients at a time, 150 requests, of which each has a
 # connection of its own; one of ours gets the signal after 50. Sets $broken to how many failed.
 under_load() {
-	local client seen=$state/case/seen
+	local client seen=$state/case/seen.err
 	mkdir "$state/case/bodies"
+	all_serve
 	touch "$seen"
-	seq 150 | timeout 120 xargs -P 12 -I N curl -q -s -m 60 --noproxy '' -x "$proxy" --cacert "$ca" "${@:3}" \
-		-o "$state/case/bodies/N" -w '%{exitcode} %{http_code} %{time_total} N\n' "${origin[$2]}/bytes/100000" >>"$seen" &
+	seq 150 | timeout 120 xargs -P 12 -I @@ curl -q -s -m 60 --noproxy '' -x "$proxy" --cacert "$ca" "${@:3}" \
+		-o "$state/case/bodies/@@" -w '%{exitcode} %{http_code} %{time_total} @@\n' "${origin[$2]}/bytes/100000" >>"$seen" &
 	client=$!
 	ends_with_case $client
 	within 60 many_seen 50 || fail 'no load'
@@ -148,6 +156,7 @@ under_load() {
 	wait $client || true
 	same 'requests that ended' 150 "$(wc -l <"$seen")"
 	broken=$(grep -vc '^0 200 ' "$seen" || true)
+	((broken < 150)) || fail "all are lost; exit code, status and seconds of the first: $(head -n 1 "$seen")"
 	# whatever did not fail is whole
 	cd "$state/case/bodies" || fail "no folder"
 	awk '/^0 200 / { print $4 }' "$seen" | xargs sha256sum | cut -d' ' -f1 | sort -u >"$state/case/hashes"
@@ -156,7 +165,7 @@ under_load() {
 	put_back two
 }
 
-many_seen() { [[ $(wc -l <"$state/case/seen") -ge $1 ]]; }
+many_seen() { [[ $(wc -l <"$state/case/seen.err") -ge $1 ]]; }
 
 none_lost() { # SIGNAL SCHEME [CURL_OPTION...]
 	under_load "$@"

@@ -132,7 +132,7 @@ fail() {
 # ends_with_case PID: what the case left in the background would write into the next one's folder
 ends_with_case() {
 	# shellcheck disable=SC2064 # now
-	trap "kill $1 2>/dev/null; wait $1" EXIT
+	trap "kill $1 2>/dev/null || true; wait $1 || true" EXIT
 }
 
 same() { # WHAT EXPECTED SEEN
