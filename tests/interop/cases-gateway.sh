@@ -161,7 +161,6 @@ under_load() {
 	cd "$state/case/bodies" || fail "no folder"
 	awk '/^0 200 / { print $4 }' "$seen" | xargs sha256sum | cut -d' ' -f1 | sort -u >"$state/case/hashes"
 	same sha256 "${hashes[100000]}" "$(<"$state/case/hashes")"
-	awk '{ print $3 }' "$seen" | sort -n | tail -n 1 >"$state/case/longest"
 	put_back two
 }
 
