@@ -138,6 +138,7 @@ impl Direction {
 
     /// Moves what can be moved without waiting. `ready`: there may be something to read.
     fn advance(&mut self, from: &TcpStream, to: &TcpStream, ready: bool) -> io::Result<()> {
+        let mut ready = ready;
         for _ in 0..TURNS {
             if self.is_loaded() {
                 if !self.send(to)? {
@@ -162,7 +163,8 @@ impl Direction {
                     }
                     return Ok(());
                 }
-                Some(_) => {}
+                // After little there is nothing more yet.
+                Some(count) => ready = count >= READ_SIZE,
                 None => return Ok(()),
             }
         }
