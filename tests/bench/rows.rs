@@ -265,8 +265,8 @@ impl Row {
                 let memory = proxy.memory()?;
                 let mut crowd = Crowd::of_tunnels(proxy.address, amount.idle, 2)?;
                 crowd.each(load::echo)?;
-                let meanwhile = rate()?;
                 thread::park_timeout(SETTLED);
+                let meanwhile = rate()?;
                 let each = (proxy.memory()? - memory) / amount.idle as f64;
                 crowd.each(load::echo)?;
                 Ok(vec![each, meanwhile, meanwhile / before])
