@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
+use rustix::net::listen;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::process::{Place, Serving};
@@ -259,10 +260,10 @@ fn a_parent_that_comes_and_goes_is_told_once() {
     for _ in 0..3 {
         assert_eq!(logging.get("/"), 502);
     }
-    drop(port);
+    listen(&port, 16).expect("it is bound");
     let origin = Origin::start();
-    let parent = Parent::open().origin(origin.addr()).start_at(&at.to_string());
-    let parent = parent.expect("the port was ours a moment ago");
+    let parent = Parent::open().origin(origin.addr()).serve(port.into());
+    let parent = parent.expect("a socket that listens");
     for _ in 0..3 {
         assert_eq!(logging.get("/hello"), 200);
     }
