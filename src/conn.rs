@@ -55,6 +55,7 @@ impl Conn {
     pub fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         sys::set_keepalive(&stream)?;
+        sys::spare_pacing(&stream);
         let stream = Arc::new(stream);
         Ok(Self {
             stream,
@@ -262,6 +263,8 @@ impl Conn {
 mod tests {
     use std::net::TcpListener;
 
+    use rustix::net::sockopt::tcp_congestion;
+
     use super::*;
     use crate::sys::{Wait, poll};
 
@@ -272,6 +275,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         (Conn::new(stream).unwrap(), listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn nothing_paces_a_connection_within_one_machine() {
+        let (conn, peer) = pair();
+        let by_default = tcp_congestion(&peer).unwrap();
+        assert_eq!(tcp_congestion(conn.stream()).unwrap(), "reno", "not {by_default}");
     }
 
     #[test]

@@ -267,6 +267,18 @@ pub fn set_keepalive(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+/// Between two programs of one machine there is no path to be careful with. An algorithm that paces
+/// (BBR, which some systems take for everything) arms a timer for each burst all the same, and a
+/// tunnel spends most of its processor time on those: this one only counts losses, and every kernel
+/// has it.
+pub fn spare_pacing(stream: &TcpStream) {
+    if stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback())
+        && let Err(error) = sockopt::set_tcp_congestion(stream, "reno")
+    {
+        log::trace!("a connection keeps its congestion control: {error}");
+    }
+}
+
 /// Has the kernel give a connection up whose peer acknowledges nothing for so long; `None`: as long
 /// as the system always waits, a quarter of an hour.
 pub fn set_patience(stream: &TcpStream, patience: Option<Duration>) {
