@@ -41,7 +41,7 @@ pub enum ReadError {
         /// Bytes of a head had arrived.
         began: bool,
     },
-    /// More bytes than a head may have.
+    /// It is none, or too long.
     Head(HeadError),
     /// The connection broke.
     Broken(io::Error),
@@ -183,13 +183,28 @@ impl Conn {
         }
     }
 
-    /// Reads until a head is complete and returns its bytes. A few blank lines before it are skipped
-    /// (RFC 9112 section 2.2). The first byte may take as long as `first`, the whole no longer
-    /// than `whole` from then on.
+    /// Reads until a head is complete, and returns what `parse` makes of it. A few blank lines before
+    /// it are skipped (RFC 9112 section 2.2). The first byte may take as long as `first`, the whole
+    /// no longer than `whole` from then on.
     ///
     /// # Errors
     /// [`ReadError`] says what came instead.
-    pub fn read_head(&mut self, first: Duration, whole: Duration) -> Result<Vec<u8>, ReadError> {
+    pub fn read_head<T>(
+        &mut self,
+        first: Duration,
+        whole: Duration,
+        parse: fn(&[u8]) -> Result<T, HeadError>,
+    ) -> Result<T, ReadError> {
+        let end = self.wait_for_head(first, whole)?;
+        let head = self.buffered().get(..end).unwrap_or_default();
+        dump::message("from", Some(&self.stream), head);
+        let parsed = parse(head).map_err(ReadError::Head);
+        self.consume(end);
+        parsed
+    }
+
+    /// How many bytes the head has that comes first among the buffered ones.
+    fn wait_for_head(&mut self, first: Duration, whole: Duration) -> Result<usize, ReadError> {
         const MAX_BLANK: usize = 4;
         let mut seen = 0;
         let mut started = None;
@@ -204,10 +219,7 @@ impl Conn {
                 if end > MAX_HEAD {
                     return Err(ReadError::Head(HeadError::too_large(ahead)));
                 }
-                let head = ahead.get(..end).unwrap_or_default().to_vec();
-                self.consume(end);
-                dump::message("from", Some(&self.stream), &head);
-                return Ok(head);
+                return Ok(end);
             }
             seen = ahead.len();
             if seen > MAX_HEAD {
@@ -266,6 +278,7 @@ mod tests {
     use rustix::net::sockopt::tcp_congestion;
 
     use super::*;
+    use crate::http::head::RequestHead;
     use crate::sys::{Wait, poll};
 
     const SOON: Duration = Duration::from_millis(20);
@@ -290,7 +303,7 @@ mod tests {
             let (mut conn, mut peer) = pair();
             peer.write_all(sent).unwrap();
             let (first, whole) = if began { (LATE, SOON) } else { (SOON, LATE) };
-            match conn.read_head(first, whole) {
+            match conn.read_head(first, whole, RequestHead::parse) {
                 Err(ReadError::TimedOut { began: found }) => assert_eq!(found, began),
                 other => panic!("{sent:?}: {other:?}"),
             }

@@ -130,18 +130,11 @@ impl Session {
 
     /// Waits for a request and serves it.
     fn turn(&mut self, seat: &Seat, gateway: &impl Fn() -> Arc<Gateway>) -> Next {
-        let head = match self.client.read_head(LINGER, HEAD_TIMEOUT) {
+        let head = match self.client.read_head(LINGER, HEAD_TIMEOUT, RequestHead::parse) {
             Ok(head) => head,
             Err(error) => return self.no_request(&error, &gateway()),
         };
         seat.work();
-        let head = match RequestHead::parse(&head) {
-            Ok(head) => head,
-            Err(error) => {
-                let reply = request::unreadable(error.status(), &error);
-                return self.refuse(&reply, &gateway());
-            }
-        };
         let gateway = gateway();
         let mut record = Record::begin(gateway.url_log.as_ref(), self.peer, &head);
         let began = Instant::now();
@@ -164,13 +157,8 @@ impl Session {
             ReadError::Head(error) => request::unreadable(error.status(), error),
             _ => return CUT,
         };
-        self.refuse(&reply, gateway)
-    }
-
-    /// The answer to what cannot be read, which is the last one.
-    fn refuse(&mut self, reply: &Reply, gateway: &Gateway) -> Next {
         let mut record = Record::unreadable(gateway.url_log.as_ref(), self.peer);
-        respond(&mut self.client, reply, None, false, &mut record.outcome)
+        respond(&mut self.client, &reply, None, false, &mut record.outcome)
     }
 
     /// One request, from its head to the end of its response.

@@ -11,12 +11,23 @@ use std::ops::Range;
 pub struct FieldLines {
     text: Vec<u8>,
     lines: Vec<Line>,
+    /// The marks of all names that are there, or were.
+    marks: u64,
 }
 
 #[derive(Clone)]
 struct Line {
     name: Range<usize>,
     value: Range<usize>,
+}
+
+/// A bit that a name shares with few others, whatever their case. Most of what is looked for is not
+/// there, and these tell so at once.
+fn mark(name: &[u8]) -> u64 {
+    // Letters of both cases agree in these bits.
+    let first = name.first().map_or(0, |byte| u32::from(byte & 31));
+    let length = u32::try_from(name.len()).unwrap_or(0);
+    1_u64.rotate_left(first.wrapping_add(length))
 }
 
 impl FieldLines {
@@ -26,11 +37,13 @@ impl FieldLines {
             let start = part.as_ptr().addr().saturating_sub(head.as_ptr().addr());
             start..start.saturating_add(part.len())
         };
-        // With room for what is added on the way.
+        // Without the blank line, and with room for what is added on the way.
         let mut text = Vec::with_capacity(head.len().saturating_add(256));
-        text.extend_from_slice(head);
+        text.extend_from_slice(head.strip_suffix(b"\r\n").unwrap_or(head));
         let mut lines = Vec::with_capacity(parsed.len().saturating_add(4));
+        let mut marks = 0;
         for field in parsed {
+            marks |= mark(field.name.as_bytes());
             let line = Line { name: span(field.name.as_bytes()), value: span(field.value) };
             // A folded line of a response becomes one line (RFC 9112 section 5.2).
             if field.value.contains(&b'\n') {
@@ -42,7 +55,7 @@ impl FieldLines {
             }
             lines.push(line);
         }
-        Self { text, lines }
+        Self { text, lines, marks }
     }
 
     /// Whether every line begins behind a CR and a LF in the text it was read from. (Each begins
@@ -63,10 +76,24 @@ impl FieldLines {
             && self.slice(&line.name).eq_ignore_ascii_case(name.as_bytes())
     }
 
+    /// The lines among which one of that name would be.
+    fn candidates(&self, name: &str) -> &[Line] {
+        if self.marks & mark(name.as_bytes()) == 0 { &[] } else { &self.lines }
+    }
+
     fn store(&mut self, part: &[u8]) -> Range<usize> {
         let start = self.text.len();
         self.text.extend_from_slice(part);
         start..self.text.len()
+    }
+
+    fn new_line(&mut self, name: &str, value: &[u8]) -> Line {
+        self.marks |= mark(name.as_bytes());
+        let name = self.store(name.as_bytes());
+        self.store(b": ");
+        let value = self.store(value);
+        self.store(b"\r\n");
+        Line { name, value }
     }
 
     /// Names and values in order.
@@ -82,7 +109,7 @@ impl FieldLines {
 
     /// The values of every line of that name, in order.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        self.lines
+        self.candidates(name)
             .iter()
             .filter(move |line| self.named(line, name))
             .map(|line| self.slice(&line.value))
@@ -114,62 +141,75 @@ impl FieldLines {
 
     /// Appends a line.
     pub fn push(&mut self, name: &str, value: &[u8]) {
-        let line = Line { name: self.store(name.as_bytes()), value: self.store(value) };
+        let line = self.new_line(name, value);
         self.lines.push(line);
     }
 
     /// Makes this the only line of that name: in the place of the first one, or at the end.
     pub fn set(&mut self, name: &str, value: &[u8]) {
-        let value = self.store(value);
-        match self.lines.iter().position(|line| self.named(line, name)) {
-            Some(first) => {
-                let mut index = 0_usize;
-                let Self { text, lines } = self;
-                lines.retain_mut(|line| {
-                    let at = index;
-                    index = index.saturating_add(1);
-                    if at == first {
-                        line.value = value.clone();
-                        return true;
-                    }
-                    let bytes = text.get(line.name.clone()).unwrap_or_default();
-                    !bytes.eq_ignore_ascii_case(name.as_bytes())
-                });
-            }
-            None => {
-                let name = self.store(name.as_bytes());
-                self.lines.push(Line { name, value });
-            }
+        let mut values = self.all(name);
+        if values.next() == Some(value) && values.next().is_none() {
+            return;
         }
+        drop(values);
+        let Some(first) = self.candidates(name).iter().position(|line| self.named(line, name))
+        else {
+            return self.push(name, value);
+        };
+        let value = self.store(value);
+        let mut index = 0_usize;
+        let Self { text, lines, .. } = self;
+        lines.retain_mut(|line| {
+            let at = index;
+            index = index.saturating_add(1);
+            if at == first {
+                line.value = value.clone();
+                return true;
+            }
+            let bytes = text.get(line.name.clone()).unwrap_or_default();
+            !bytes.eq_ignore_ascii_case(name.as_bytes())
+        });
     }
 
     /// Puts a line first; the caller knows that there is none of that name.
     pub fn push_front(&mut self, name: &str, value: &[u8]) {
-        let line = Line { name: self.store(name.as_bytes()), value: self.store(value) };
+        let line = self.new_line(name, value);
         self.lines.insert(0, line);
     }
 
     /// Removes every line whose name the predicate picks.
     pub fn remove_where(&mut self, mut picks: impl FnMut(&[u8]) -> bool) {
-        let Self { text, lines } = self;
+        let Self { text, lines, .. } = self;
         lines.retain(|line| !picks(text.get(line.name.clone()).unwrap_or_default()));
     }
 
     /// Removes every line of that name.
     pub fn remove(&mut self, name: &str) {
-        self.remove_where(|n| n.eq_ignore_ascii_case(name.as_bytes()));
+        if !self.candidates(name).is_empty() {
+            self.remove_where(|n| n.eq_ignore_ascii_case(name.as_bytes()));
+        }
+    }
+
+    /// Whether a line stands in the text as it is to be written.
+    fn is_written(&self, line: &Line) -> bool {
+        self.slice(&(line.name.end..line.value.start)) == b": "
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.reserve(self.text.len().saturating_add(512));
-        for Line { name, value } in &self.lines {
-            let between = self.text.get(name.end..value.start).unwrap_or_default();
-            if between == b": " {
-                out.extend_from_slice(self.slice(&(name.start..value.end)));
+        let follows = |line: &Line, next: &Line| {
+            self.is_written(line)
+                && self.is_written(next)
+                && self.slice(&(line.value.end..next.name.start)) == b"\r\n"
+        };
+        for lines in self.lines.chunk_by(follows) {
+            let (Some(first), Some(last)) = (lines.first(), lines.last()) else { continue };
+            if self.is_written(first) {
+                out.extend_from_slice(self.slice(&(first.name.start..last.value.end)));
             } else {
-                out.extend_from_slice(self.slice(name));
+                out.extend_from_slice(self.slice(&first.name));
                 out.extend_from_slice(b": ");
-                out.extend_from_slice(self.slice(value));
+                out.extend_from_slice(self.slice(&first.value));
             }
             out.extend_from_slice(b"\r\n");
         }

@@ -50,12 +50,16 @@ fn is_end_to_end(name: &[u8]) -> bool {
 
 /// Removes hop-by-hop fields, those that Connection names included.
 pub fn remove_hop_by_hop(fields: &mut FieldLines) {
-    let named = fields.all("connection").collect::<Vec<_>>().join(&b',');
-    fields.remove_where(|name| {
-        let mut options = named.split(|b| *b == b',').map(<[u8]>::trim_ascii);
-        is_among(name, &HOP_BY_HOP)
-            || options.any(|n| n.eq_ignore_ascii_case(name)) && !is_end_to_end(name)
-    });
+    if fields.contains("connection") {
+        let named = fields.all("connection").collect::<Vec<_>>().join(&b',');
+        fields.remove_where(|name| {
+            let mut options = named.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+            options.any(|n| n.eq_ignore_ascii_case(name)) && !is_end_to_end(name)
+        });
+    }
+    for name in HOP_BY_HOP {
+        fields.remove(name);
+    }
 }
 
 /// The protocols that a request offers to switch to (RFC 9110 section 7.8). Not behind a body,

@@ -1,5 +1,6 @@
 //! Where a request is aimed: the request-target (RFC 9112 section 3.2) and its authority.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::Ipv6Addr;
 
@@ -142,7 +143,10 @@ impl RequestTarget {
         if target == "*" && method == "OPTIONS" {
             return Ok(Self::Asterisk);
         }
-        let (scheme, rest) = target.split_once("://").ok_or(TargetError::Form)?;
+        let (scheme, rest) = target
+            .split_once(':')
+            .and_then(|(scheme, rest)| Some((scheme, rest.strip_prefix("//")?)))
+            .ok_or(TargetError::Form)?;
         let is_scheme = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
         if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.bytes().all(is_scheme)
         {
@@ -191,12 +195,12 @@ impl RequestTarget {
     }
 
     /// The value of Host that goes with it.
-    pub fn host_field(&self) -> Option<String> {
+    pub fn host_field(&self) -> Option<Cow<'_, str>> {
         match self {
-            Self::Absolute { prefix, .. } => {
-                prefix.split_once("://").map(|(_, host)| host.to_owned())
+            Self::Absolute { scheme, prefix, .. } => {
+                prefix.get(scheme.len()..)?.strip_prefix("://").map(Cow::Borrowed)
             }
-            Self::Authority(authority) => Some(authority.to_string()),
+            Self::Authority(authority) => Some(authority.to_string().into()),
             Self::Origin | Self::Asterisk => None,
         }
     }
