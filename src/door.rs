@@ -23,7 +23,7 @@ use crate::http::target::{Authority, RequestTarget};
 use crate::request_body::RequestBody;
 use crate::socks::{Admission, Dialogue, Step, rep, reply};
 use crate::tunnel::Tunnel;
-use crate::urllog::Record;
+use crate::urllog::{Record, Way};
 
 /// How long a client may take to say where it wants to go.
 const DIALOGUE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -160,7 +160,7 @@ fn enter(
         Ok((server, hop)) => {
             let bound = server.stream().local_addr().ok().filter(|_| hop.is_none());
             record.outcome.status = Some(200);
-            record.outcome.way = hop.map_or("direct".into(), |hop| hop.way().into());
+            record.outcome.way = hop.map_or(Way::Direct, |hop| Way::to(&hop));
             if client.write_all(&reply(rep::SUCCEEDED, bound)).is_ok() {
                 return Tunnel::new(client, server, Some(record)).run();
             }
@@ -193,7 +193,7 @@ fn open(
         return Ok((server, None));
     };
     match answer.head.status {
-        200..=299 => Ok((answer.upstream.conn, Some(answer.upstream.hop))),
-        status => Err(Closed::Status(answer.upstream.hop, status)),
+        200..=299 => Ok((answer.upstream.conn, Some(answer.upstream.key.hop))),
+        status => Err(Closed::Status(answer.upstream.key.hop, status)),
     }
 }

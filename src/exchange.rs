@@ -20,7 +20,7 @@ use crate::http::target::Authority;
 use crate::leg::Leg;
 use crate::ntlm::crypto;
 use crate::parents::{ORIGIN_CONNECT_TIMEOUT, Parent, dial};
-use crate::pool::{Key, Private};
+use crate::pool::{Idle, Key, Private};
 use crate::request_body::RequestBody;
 use crate::response::{self, Answer, Upstream};
 use crate::sys;
@@ -67,7 +67,6 @@ pub struct Exchange<'a> {
     gateway: &'a Gateway,
     hop: NextHop<'a>,
     side: Side,
-    name: HopName,
     head: &'a RequestHead,
     key: Key,
     /// The next hop was reached: by a fresh connection, or it answered.
@@ -93,16 +92,13 @@ impl<'a> Exchange<'a> {
     /// An exchange that has not begun.
     pub fn new(gateway: &'a Gateway, hop: NextHop<'a>, request: &'a Outgoing<'_>) -> Self {
         let is_parent = matches!(hop, NextHop::Parent(_));
-        let next_hop = hop.authority().clone();
         Self {
             gateway,
             hop,
             side: if is_parent { Side::Proxy } else { Side::Origin },
-            name: HopName { authority: next_hop.clone(), is_parent },
             head: request.head,
             key: Key {
-                next_hop,
-                is_parent,
+                hop: HopName { authority: hop.authority().clone(), is_parent },
                 credentials: request.account.cloned(),
                 private: request.private.clone(),
             },
@@ -133,8 +129,8 @@ impl<'a> Exchange<'a> {
         // A connection in the pool need not be logged in, or no longer be.
         if self.ended.get() == 0
             && (body.is_repeatable() || !self.gateway.guarded.contains(&self.guarded()))
-            && let Some((conn, since)) = self.gateway.pool.take(&self.key)
-            && let Some(answer) = self.on_pooled(conn, since.elapsed() > FRESH, body)?
+            && let Some(idle) = self.gateway.pool.take(&self.key)
+            && let Some(answer) = self.on_pooled(idle, body)?
         {
             return Ok(answer);
         }
@@ -144,12 +140,8 @@ impl<'a> Exchange<'a> {
     /// The request on a connection that served others before. `None` when a fresh one may do
     /// better: nothing came back and the request may be repeated (RFC 9110 section 9.2.2), or the
     /// login is forgotten.
-    fn on_pooled(
-        &self,
-        mut conn: Conn,
-        stale: bool,
-        body: &mut RequestBody<'_>,
-    ) -> Result<Option<Answer>, Failure> {
+    fn on_pooled(&self, idle: Idle, body: &mut RequestBody<'_>) -> Result<Option<Answer>, Failure> {
+        let Idle { key, mut conn, since } = idle;
         self.tell_of(&conn, "a connection of the pool");
         let mut handshake = Handshake::new(self.side, self.head, None);
         let standing = self.gateway.standings.take(&self.key);
@@ -162,7 +154,8 @@ impl<'a> Exchange<'a> {
         body.keep();
         // The network may be another one by now, and the parent have seen no end of it. Not with a
         // body, which a parent may take its time to read.
-        let doubtful = stale && self.name.is_parent && body.framing().is_empty();
+        let stale = since.elapsed() > FRESH;
+        let doubtful = stale && self.key.hop.is_parent && body.framing().is_empty();
         if doubtful {
             sys::set_patience(conn.stream(), Some(self.gateway.parents.connect_timeout()));
         }
@@ -172,7 +165,7 @@ impl<'a> Exchange<'a> {
         }
         let response = match response {
             Err(Failure::Closed(..)) if self.head.is_idempotent() && body.rewind().is_ok() => {
-                log::debug!("the {} had closed it", self.name);
+                log::debug!("the {} had closed it", self.key.hop);
                 self.ended.set(1);
                 return Ok(None);
             }
@@ -181,15 +174,15 @@ impl<'a> Exchange<'a> {
         self.reached.set(true);
         // Without an account there is nothing better to try: the demand is the answer.
         if response.status == self.side.status() && self.key.credentials.is_some() {
-            log::debug!("the {} asks for a login again", self.name);
+            log::debug!("the {} asks for a login again", self.key.hop);
             if body.rewind().is_ok() {
                 return Ok(None);
             }
             self.gateway.guarded.note(self.guarded());
-            return Err(Failure::NotRepeatable(self.name.clone()));
+            return Err(Failure::NotRepeatable(self.key.hop.clone()));
         }
         self.leave_standing(handshake, &response);
-        self.answer(conn, response, body, true).map(Some)
+        self.answer(key, conn, response, body, true).map(Some)
     }
 
     /// The request on a connection of its own, with whatever handshake that takes.
@@ -211,9 +204,9 @@ impl<'a> Exchange<'a> {
                 && attempt.is_none()
                 && let Some(account) = &self.key.credentials
             {
-                let asked = self.gateway.guard.attempt(account, self.side, &self.name.authority);
+                let asked = self.gateway.guard.attempt(account, self.side, &self.key.hop.authority);
                 attempt = Some(asked.map_err(|resting| {
-                    let name = HopName { authority: resting.by.clone(), ..self.name };
+                    let name = HopName { authority: resting.by.clone(), ..self.key.hop };
                     Failure::Resting(name, resting)
                 })?);
             }
@@ -257,7 +250,7 @@ impl<'a> Exchange<'a> {
                     let settled = handshake.is_settled();
                     self.leave_standing(handshake, &response);
                     let open = !matches!(self.hop, NextHop::Parent(p) if p.challenges());
-                    return self.answer(line, response, body, open || settled);
+                    return self.answer(self.key.clone(), line, response, body, open || settled);
                 }
                 // A place that needs no login: the bodyless leg was taken for the request. Once: who
                 // then demands one of the whole request has to answer NEGOTIATE.
@@ -268,7 +261,7 @@ impl<'a> Exchange<'a> {
                     leg = Leg::PLAIN;
                 }
                 Verdict::Relay => {
-                    let (name, refusal) = (self.name.clone(), Refusal::NoChallenge);
+                    let (name, refusal) = (self.key.hop.clone(), Refusal::NoChallenge);
                     return Err(Failure::Refused(name, refusal, Duration::ZERO));
                 }
                 Verdict::Answer(reply) => {
@@ -282,7 +275,7 @@ impl<'a> Exchange<'a> {
                     }
                     if let (true, Err(ended)) = (bound, &kept) {
                         let reason = " to the NTLM handshake".to_owned();
-                        let closed = Failure::Closed(self.name.clone(), reason);
+                        let closed = Failure::Closed(self.key.hop.clone(), reason);
                         let retry = if *ended { Retry::Freely } else { Retry::Never };
                         return Err(self.ended(closed, retry, &leg, body));
                     }
@@ -291,7 +284,7 @@ impl<'a> Exchange<'a> {
                         if restarted {
                             self.gateway.guarded.note(self.guarded());
                         }
-                        let lost = |_| Failure::NotRepeatable(self.name.clone());
+                        let lost = |_| Failure::NotRepeatable(self.key.hop.clone());
                         body.rewind().map_err(lost)?;
                     }
                     let auth::Reply { value, last, .. } = reply;
@@ -302,7 +295,7 @@ impl<'a> Exchange<'a> {
                     let refused = attempt.take_if(|_| refusal == Refusal::Credentials);
                     let told = refused.is_some();
                     let rest = refused.map_or(Duration::ZERO, Attempt::refused);
-                    let failure = Failure::Refused(self.name.clone(), refusal, rest);
+                    let failure = Failure::Refused(self.key.hop.clone(), refusal, rest);
                     return match self.side {
                         Side::Proxy => Err(failure),
                         // Perhaps the client can do better, on the same connection even.
@@ -311,7 +304,7 @@ impl<'a> Exchange<'a> {
                                 failure.log(&self.head.method);
                             }
                             let nobody = self.key.credentials.is_none();
-                            self.answer(line, response, body, nobody)
+                            self.answer(self.key.clone(), line, response, body, nobody)
                         }
                     };
                 }
@@ -346,7 +339,7 @@ impl<'a> Exchange<'a> {
     /// How to begin. The request itself goes first where nothing is known; a body too long to be
     /// sent twice waits until the next hop was asked.
     fn first_leg(&self, handshake: &mut Handshake<'_>, body: &mut RequestBody<'_>) -> Leg {
-        if self.key.credentials.is_some() || self.name.is_parent && self.head.is_idempotent() {
+        if self.key.credentials.is_some() || self.key.hop.is_parent && self.head.is_idempotent() {
             body.keep();
         }
         if self.key.credentials.is_none() {
@@ -370,7 +363,7 @@ impl<'a> Exchange<'a> {
     /// What is remembered of a request that met with a demand for a login too late.
     fn guarded(&self) -> (Authority, crypto::Key) {
         let request = [self.head.method.as_bytes(), b" ", self.head.target.as_bytes()];
-        (self.name.authority.clone(), crypto::md5(&request))
+        (self.key.hop.authority.clone(), crypto::md5(&request))
     }
 
     /// Leaves a login that holds for a request to the next one.
@@ -411,11 +404,11 @@ impl<'a> Exchange<'a> {
         body.send(conn, wire)?;
         let mut interim = 0_u8;
         loop {
-            let response = response::read_head(conn, &self.name, self.patience(leg), fields);
+            let response = response::read_head(conn, &self.key.hop, self.patience(leg), fields);
             let response = match response {
                 Err(Failure::Closed(..)) if interim > 0 => {
                     let what = "it ends behind an interim one";
-                    return Err(Failure::bad_response(&self.name, &what));
+                    return Err(Failure::bad_response(&self.key.hop, &what));
                 }
                 other => other?,
             };
@@ -423,7 +416,7 @@ impl<'a> Exchange<'a> {
                 if let NextHop::Parent(parent) = self.hop {
                     parent.note_answer(response.status == 407);
                 }
-                log::debug!("the {} answers {}", self.name, response.status);
+                log::debug!("the {} answers {}", self.key.hop, response.status);
                 if response.status == self.side.status() {
                     let challenges = self.side.challenge_field();
                     log::debug!("it offers {}", Challenge::schemes(&response.fields, challenges));
@@ -434,7 +427,7 @@ impl<'a> Exchange<'a> {
             interim = interim.saturating_add(1);
             if interim > MAX_INTERIM {
                 let what = "it sends interim responses without end";
-                return Err(Failure::bad_response(&self.name, &what));
+                return Err(Failure::bad_response(&self.key.hop, &what));
             }
             body.relay_interim(response)?;
             body.resume(conn)?;
@@ -466,21 +459,21 @@ impl<'a> Exchange<'a> {
     /// `authenticated`: whether the connection is what its key in the pool says.
     fn answer(
         &self,
+        key: Key,
         conn: Conn,
         head: ResponseHead,
         body: &RequestBody<'_>,
         authenticated: bool,
     ) -> Result<Answer, Failure> {
         let framing = BodyFraming::of_response(&self.head.method, &head)
-            .map_err(|error| Failure::bad_response(&self.name, &error))?;
+            .map_err(|error| Failure::bad_response(&self.key.hop, &error))?;
         let anonymous = (!authenticated).then_some("it may not be logged in");
         let spoiled = anonymous.or_else(|| response::spoils(&head, framing, self.head, body));
-        let (key, hop) = (self.key.clone(), self.name.clone());
-        Ok(Answer { head, framing, upstream: Upstream { conn, key, spoiled, hop } })
+        Ok(Answer { head, framing, upstream: Upstream { conn, key, spoiled } })
     }
 
     fn dial(&self) -> Result<Conn, Failure> {
-        let conn = self.gateway.connect(self.name.is_parent, &|| {
+        let conn = self.gateway.connect(self.key.hop.is_parent, &|| {
             let dialed = match self.hop {
                 NextHop::Parent(parent) => self.gateway.parents.dial(parent),
                 NextHop::Origin(origin) => dial(origin, ORIGIN_CONNECT_TIMEOUT),
@@ -494,6 +487,6 @@ impl<'a> Exchange<'a> {
 
     fn tell_of(&self, conn: &Conn, what: &str) {
         let user = self.key.credentials.as_ref().map_or("nobody", |account| &account.user);
-        log::debug!("{what} to the {}, from port {}, for {user}", self.name, conn.port());
+        log::debug!("{what} to the {}, from port {}, for {user}", self.key.hop, conn.port());
     }
 }

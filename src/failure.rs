@@ -32,11 +32,6 @@ pub struct HopName {
 }
 
 impl HopName {
-    /// The way to it, for the request log.
-    pub fn way(&self) -> String {
-        if self.is_parent { format!("parent {}", self.authority) } else { "direct".to_owned() }
-    }
-
     fn side(&self) -> Side {
         if self.is_parent { Side::Proxy } else { Side::Origin }
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::auth::credentials::Credentials;
 use crate::conn::Conn;
+use crate::failure::HopName;
 use crate::http::target::Authority;
 
 /// How many connections wait for their next request, and how long at most. Squid closes its side
@@ -18,9 +19,7 @@ const MAX_IDLE_TIME: Duration = Duration::from_secs(100);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// Who is at the other end.
-    pub next_hop: Authority,
-    /// Whether that is a parent, else an origin.
-    pub is_parent: bool,
+    pub hop: HopName,
     /// As whom the connection was authenticated, if at all.
     pub credentials: Option<Arc<Credentials>>,
     /// For whom alone it is.
@@ -37,10 +36,14 @@ pub struct Private {
     pub origin: Authority,
 }
 
-struct Idle {
-    key: Key,
-    conn: Conn,
-    since: Instant,
+/// A connection that waits for its next request.
+pub struct Idle {
+    /// What it is.
+    pub key: Key,
+    /// Itself.
+    pub conn: Conn,
+    /// When its last request was over.
+    pub since: Instant,
 }
 
 /// The pool: most recently used last.
@@ -48,18 +51,17 @@ struct Idle {
 pub struct Pool(Mutex<VecDeque<Idle>>);
 
 impl Pool {
-    /// The most recently used connection of that key that is still open and silent, and since when
-    /// it is.
-    pub fn take(&self, key: &Key) -> Option<(Conn, Instant)> {
+    /// The most recently used connection of that key that is still open and silent.
+    pub fn take(&self, key: &Key) -> Option<Idle> {
         loop {
-            let Idle { mut conn, since, .. } = {
-                let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                let at = idle.iter().rposition(|entry| entry.key == *key)?;
-                idle.remove(at)?
+            let mut idle = {
+                let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let at = all.iter().rposition(|idle| idle.key == *key)?;
+                all.remove(at)?
             };
             // Outside the lock: a system call, and perhaps a close.
-            if conn.is_quiet() {
-                return Some((conn, since));
+            if idle.conn.is_quiet() {
+                return Some(idle);
             }
         }
     }
@@ -100,8 +102,7 @@ mod tests {
         let credentials =
             Credentials::from_password("D".into(), user.into(), &Secret::new(password));
         Key {
-            next_hop: Authority::parse("parent:8080", None).unwrap(),
-            is_parent,
+            hop: HopName { authority: Authority::parse("parent:8080", None).unwrap(), is_parent },
             credentials: Some(Arc::new(credentials)),
             private: None,
         }
@@ -115,13 +116,13 @@ mod tests {
         let pool = Pool::default();
         let ann = key("ann", "a", true);
         pool.put(ann.clone(), Conn::new(stream).unwrap());
-        let private = Some(Private { session: 1, origin: ann.next_hop.clone() });
+        let private = Some(Private { session: 1, origin: ann.hop.authority.clone() });
         let private = Key { private, ..ann.clone() };
         for other in [key("ann", "b", true), key("bob", "a", true), key("ann", "a", false), private]
         {
             assert!(pool.take(&other).is_none());
         }
-        let (conn, _) = pool.take(&ann).unwrap();
+        let Idle { conn, .. } = pool.take(&ann).unwrap();
         assert!(pool.take(&ann).is_none());
         pool.put(ann.clone(), conn);
         drop(peer);

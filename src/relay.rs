@@ -75,12 +75,12 @@ pub fn response(
                 upstream.conn.consume(count);
             }
             Err(error) => {
-                let hop = &upstream.hop;
+                let hop = upstream.hop();
                 log::warn!(
                     target: "ntlmaps::often::cut",
                     "the {hop} sent a response that is cut: {error}"
                 );
-                let failure = || Relayed::Unfit(Failure::bad_response(&upstream.hop, &error));
+                let failure = || Relayed::Unfit(Failure::bad_response(upstream.hop(), &error));
                 return if begun { cut } else { failure() };
             }
         }
@@ -163,6 +163,6 @@ fn tell_of_break(upstream: &Upstream) {
     log::warn!(
         target: "ntlmaps::often::break",
         "the {} broke off in the middle of a response",
-        upstream.hop
+        upstream.hop()
     );
 }

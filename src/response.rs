@@ -37,19 +37,22 @@ pub struct Upstream {
     pub(crate) key: Key,
     /// Why it may not serve another request when the body is complete, if so.
     pub(crate) spoiled: Option<&'static str>,
-    /// Who is at the other end.
-    pub hop: HopName,
 }
 
 impl Upstream {
+    /// Who is at the other end.
+    pub fn hop(&self) -> &HopName {
+        &self.key.hop
+    }
+
     /// The body is complete: leaves the connection for the next request, if it is fit for one.
     /// Bytes behind the end of a response are nobody's: such a connection is not.
     pub fn release(self, pool: &Pool) {
         let more = !self.conn.buffered().is_empty();
         match self.spoiled.or(more.then_some("more came than was asked for")) {
-            Some(why) => log::debug!("the connection to the {} is closed: {why}", self.hop),
+            Some(why) => log::debug!("the connection to the {} is closed: {why}", self.key.hop),
             None => {
-                log::debug!("the connection to the {} goes to the pool", self.hop);
+                log::debug!("the connection to the {} goes to the pool", self.key.hop);
                 pool.put(self.key, self.conn);
             }
         }

@@ -26,7 +26,7 @@ use crate::request_body::RequestBody;
 use crate::response::Answer;
 use crate::sys;
 use crate::tunnel::Tunnel;
-use crate::urllog::{self, Record};
+use crate::urllog::{self, Record, Way};
 use crate::waiting::LINGER;
 
 /// How long a head may take once begun.
@@ -274,7 +274,7 @@ fn forward(
             forwarding::prepare_request(head, target, false, framing, replacements);
             let request = Outgoing { head, account: account.as_ref(), private: private.clone() };
             if let Some(answer) = dispatch::through_parents(gateway, &request, body)? {
-                log.way = answer.upstream.hop.way().into();
+                log.way = Way::to(answer.upstream.hop());
                 return Ok(outcome(head, answer));
             }
             if let Some(original) = original {
@@ -285,7 +285,7 @@ fn forward(
         }
     };
     forwarding::prepare_request(head, target, true, framing, replacements);
-    log.way = "direct".into();
+    log.way = Way::Direct;
     send_to_origin(gateway, authority, head, login, private.clone(), body)
 }
 
@@ -335,7 +335,7 @@ fn send_to_origin(
     let Some(value) = withheld else { return Ok(outcome(head, answer)) };
     // It asks for something that is between it and the client.
     gateway.strangers.note(stranger(origin, value));
-    let name = || answer.upstream.hop.clone();
+    let name = || answer.upstream.hop().clone();
     body.rewind().map_err(|_| Failure::NotRepeatable(name()))?;
     head.fields.set("Authorization", value);
     let request = Outgoing { head, account: None, private: None };

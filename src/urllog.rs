@@ -1,15 +1,15 @@
 //! The request log (`URL_LOG`): a line for each request when it is over. What cannot be written is
 //! told, and costs no request.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::failure::HopName;
 use crate::http::head::RequestHead;
-use crate::http::target;
+use crate::http::target::{self, Authority};
 use crate::lines::{Lines, Loss};
 use crate::sys;
 
@@ -89,21 +89,50 @@ pub struct Outcome {
     /// Bytes sent to the client; through a tunnel, both ways.
     pub bytes: u64,
     /// Which way it went, or why it went none.
-    pub way: Cow<'static, str>,
+    pub way: Way,
+}
+
+/// Which way a request went.
+pub enum Way {
+    /// None: it was answered here.
+    Here,
+    /// To the origin itself.
+    Direct,
+    /// Through this parent.
+    Parent(Authority),
+    /// None, and this is why: one line.
+    Refused(String),
+}
+
+impl Way {
+    /// The way to a next hop.
+    pub fn to(hop: &HopName) -> Self {
+        if hop.is_parent { Self::Parent(hop.authority.clone()) } else { Self::Direct }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Here => f.write_str("here"),
+            Self::Direct => f.write_str("direct"),
+            Self::Parent(parent) => write!(f, "parent {parent}"),
+            Self::Refused(why) => write!(f, "refused: {why}"),
+        }
+    }
 }
 
 impl Outcome {
     /// It goes no further, and this is why: one line, whatever it says.
     pub fn refuse(&mut self, why: &dyn fmt::Display) {
         let why = why.to_string();
-        let why = why.trim().replace(char::is_control, " ");
-        self.way = format!("refused: {why}").into();
+        self.way = Way::Refused(why.trim().replace(char::is_control, " "));
     }
 }
 
 impl Default for Outcome {
     fn default() -> Self {
-        Self { status: None, bytes: 0, way: Cow::Borrowed("here") }
+        Self { status: None, bytes: 0, way: Way::Here }
     }
 }
 
