@@ -1,7 +1,9 @@
 //! A connection: a socket, the bytes read ahead of it, and deadlines. Whoever takes the socket
 //! takes the bytes along, so none is lost when a connection turns into a tunnel.
 
+use std::cell::Cell;
 use std::io::{self, Write};
+use std::mem;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +15,12 @@ use crate::sys::{self, Pipe, Wait};
 /// How much is read at once: at first, and at most, where it never suffices.
 const READ_SIZE: usize = 16 * 1024;
 const MAX_READ_SIZE: usize = 128 * 1024;
+
+thread_local! {
+    /// A buffer that this thread's last connection gave back: the next one it reads from is the
+    /// same size, and the allocator does not keep blocks of that size at hand.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// A socket and what was read from it too early.
 pub struct Conn {
@@ -102,11 +110,15 @@ impl Conn {
         (self.stream, self.buffer)
     }
 
-    /// Gives the buffer back to the system while nobody has anything to say.
+    /// Gives the buffer back while nobody has anything to say: to this thread, as long as it lasts.
     pub fn release_buffer(&mut self) {
         if self.buffered().is_empty() {
-            self.buffer = Vec::new();
+            let mut buffer = mem::take(&mut self.buffer);
             self.start = 0;
+            if buffer.capacity() == READ_SIZE {
+                buffer.clear();
+                SPARE.set(buffer);
+            }
         }
     }
 
@@ -146,6 +158,9 @@ impl Conn {
         if self.start > 0 {
             self.buffer.drain(..self.start.min(self.buffer.len()));
             self.start = 0;
+        }
+        if self.buffer.capacity() == 0 {
+            self.buffer = SPARE.take();
         }
         self.buffer.reserve(READ_SIZE);
         let read = sys::receive(&self.stream, &mut self.buffer)?;
