@@ -188,8 +188,8 @@ pub fn prepare_response(
         if framing == BodyFraming::Chunked {
             head.fields.set("Transfer-Encoding", b"chunked");
         }
-    } else if let Ok(Some(length)) = framing::content_length(&head.fields) {
-        head.fields.set("Content-Length", length.to_string().as_bytes());
+    } else {
+        unify_content_length(&mut head.fields);
     }
     if client == Version::Http10 && framing != BodyFraming::UntilClose {
         head.fields.remove("Transfer-Encoding");
@@ -202,6 +202,20 @@ pub fn prepare_response(
         head.fields.push("Connection", b"keep-alive");
     }
     ResponsePlan { persists, decode }
+}
+
+/// However the length was spelt, from here on it is one line with one number.
+fn unify_content_length(fields: &mut FieldLines) {
+    let mut values = fields.all("content-length");
+    let digits = |rest: &[u8]| rest.iter().all(u8::is_ascii_digit);
+    let is_plain = |value: &[u8]| matches!(value, [b'1'..=b'9', rest @ ..] if digits(rest));
+    if values.next().is_none_or(is_plain) && values.next().is_none() {
+        return;
+    }
+    drop(values);
+    if let Ok(Some(length)) = framing::content_length(fields) {
+        fields.set("Content-Length", length.to_string().as_bytes());
+    }
 }
 
 fn remove_framing(fields: &mut FieldLines) {

@@ -237,7 +237,24 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, Version), HeadError> {
 
 /// tchar of RFC 9110 section 5.6.2.
 pub fn is_tchar(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
 }
 
 /// The head of a response.
@@ -306,8 +323,10 @@ impl ResponseHead {
 
     /// Appends the head to `out`, as HTTP/1.1.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        for part in ["HTTP/1.1 ", &self.status.to_string(), " ", &self.reason, "\r\n"] {
-            out.extend_from_slice(part.as_bytes());
+        let digit = |unit| u8::try_from(self.status / unit % 10).unwrap_or(0).saturating_add(b'0');
+        let status = [100, 10, 1].map(digit);
+        for part in [b"HTTP/1.1 ", &status[..], b" ", self.reason.as_bytes(), b"\r\n"] {
+            out.extend_from_slice(part);
         }
         self.fields.encode(out);
     }

@@ -25,7 +25,13 @@ pub fn check(head: &RequestHead) -> Result<(RequestTarget, BodyFraming), Reply> 
     let framing =
         BodyFraming::of_request(head).map_err(|error| unreadable(error.status(), &error))?;
     let bodyless = matches!(head.method.as_str(), "CONNECT" | "TRACE");
+    let target = RequestTarget::parse(&head.method, &head.target);
     let host = head.fields.first("host");
+    // Mostly it says the same as the target.
+    let is_target = |value| {
+        let host = target.as_ref().ok().and_then(RequestTarget::host_field);
+        host.is_some_and(|host| host.as_bytes() == value)
+    };
     let is_number = |value: &[u8]| !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     let why = if bodyless && !framing.is_empty() {
         "a CONNECT or TRACE request has no body"
@@ -33,15 +39,14 @@ pub fn check(head: &RequestHead) -> Result<(RequestTarget, BodyFraming), Reply> 
         "it has two lines of a field that says one thing, like Host"
     } else if host.is_none() && head.version == Version::Http11 {
         "it has no Host"
-    } else if host.is_some_and(|value| !value.is_empty() && !Authority::is_valid(value)) {
+    } else if host
+        .is_some_and(|value| !value.is_empty() && !is_target(value) && !Authority::is_valid(value))
+    {
         "its Host is none"
     } else if head.fields.first("max-forwards").is_some_and(|value| !is_number(value)) {
         "its Max-Forwards is no number"
     } else {
-        return match RequestTarget::parse(&head.method, &head.target) {
-            Ok(target) => Ok((target, framing)),
-            Err(error) => Err(unreadable(400, &error)),
-        };
+        return target.map(|it| (it, framing)).map_err(|error| unreadable(400, &error));
     };
     Err(unreadable(400, &why))
 }

@@ -217,7 +217,25 @@ impl RequestTarget {
 /// reg-name of RFC 3986 section 3.2.2, and the bytes of UTF-8 names, which a configuration may hold.
 /// No percent-encoding: who decodes it sees another host than who does not.
 fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte) || byte >= 0x80
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b';'
+                | b'='
+                | 0x80..
+        )
 }
 
 impl fmt::Display for Authority {
