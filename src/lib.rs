@@ -63,6 +63,7 @@
 //! - [`clients`]: how many there are, and who is idle. *Never* knows what they say.
 //! - [`listeners`]: where clients can connect, and which door is behind. *Never* knows a client.
 //! - [`server`]: a thread for each listener and each client. *Never* knows what clients say.
+//! - [`threads`]: where work is done. *Never* knows what it is.
 //! - [`waiting`]: clients without a thread, who have nothing to say. *Never* knows what they say.
 //! - [`diagnose`]: the same dance, watched. *Never* costs a second bad logon, unless allowed to.
 //!
@@ -70,8 +71,9 @@
 //!
 //! One for each listener, one for each client that has something to say. A client's thread does
 //! everything for it, with blocking calls; a tunnel needs no second one. After a second of silence
-//! the thread ends, and one thread waits for all the silent clients and tunnels ([`waiting`]); who
-//! is heard again gets a new one. While a parent is down, a request may start a short one that tries
+//! it gives the thread back, and one thread waits for all the silent clients and tunnels
+//! ([`waiting`]); who is heard again gets another one. A thread that is done serves the next client,
+//! if there soon is one ([`threads`]). While a parent is down, a request may start a short one that tries
 //! it ([`parents`]). A panic ends one client.
 //!
 //! # Which HTTP
@@ -144,6 +146,7 @@ pub mod server;
 pub mod session;
 pub mod socks;
 pub mod sys;
+pub mod threads;
 pub mod tunnel;
 pub mod urllog;
 pub mod waiting;

@@ -17,7 +17,8 @@ use crate::listeners::{BindError, Door, Listener, Listeners};
 use crate::logging;
 use crate::session::{Session, Silent};
 use crate::sys;
-use crate::waiting::{self, Guest, WaitingRoom, Work};
+use crate::threads::{self, Work};
+use crate::waiting::{Guest, WaitingRoom};
 
 /// How long a client may be silent between requests.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
@@ -75,7 +76,7 @@ impl Server {
     pub fn run(&self) -> io::Result<()> {
         self.0.start()?;
         let shared = Arc::clone(&self.0);
-        waiting::try_start(Box::new(move || shared.waiting.attend()))
+        threads::try_start(Box::new(move || shared.waiting.attend()))
             .map_err(|(error, _)| error)?;
         self.0.clients.wait_until_stopping();
         Ok(())
@@ -162,7 +163,7 @@ impl Shared {
             let Some(permit) = self.clients.permit_at_once() else { return };
             let told = |error| log::warn!("{peer} cannot be served: {error}");
             match admit(stream, peer, listener.door(), self, permit) {
-                Ok(Some(work)) => waiting::try_start(work).unwrap_or_else(|(error, _)| told(error)),
+                Ok(Some(work)) => threads::try_start(work).unwrap_or_else(|(error, _)| told(error)),
                 Ok(None) => {}
                 Err(error) => told(error),
             }
@@ -173,7 +174,7 @@ impl Shared {
     fn start(self: &Arc<Self>) -> io::Result<()> {
         for listener in self.listeners().iter().filter(|listener| listener.start()) {
             let (listener, shared) = (Arc::clone(listener), Arc::clone(self));
-            waiting::try_start(Box::new(move || accept(&listener, &shared)))
+            threads::try_start(Box::new(move || accept(&listener, &shared)))
                 .map_err(|(error, _)| error)?;
         }
         Ok(())
@@ -216,14 +217,14 @@ fn accept(listener: &Listener, shared: &Arc<Shared>) {
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                waiting::rest(&error);
+                threads::rest(&error);
                 continue;
             }
         };
         // Another listener may have been quicker.
         let Some(permit) = shared.clients.permit() else { return };
         match admit(stream, peer, listener.door(), shared, permit) {
-            Ok(Some(work)) => waiting::start(work),
+            Ok(Some(work)) => threads::start(work),
             Ok(None) => {}
             Err(error) => {
                 log::warn!(target: "ntlmaps::often::serve", "{peer} cannot be served: {error}");

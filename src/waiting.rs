@@ -5,86 +5,16 @@
 
 use std::io;
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::sys::{self, Watch};
+use crate::sys::Watch;
+use crate::threads::{Work, rest, start};
 
 /// How long a silent client keeps its thread.
 pub const LINGER: Duration = Duration::from_secs(1);
-/// A thread's stack: name resolution of the C library is what needs the most.
-const STACK_SIZE: usize = 256 * 1024;
 /// How often those are looked for who have waited too long.
 const SWEEP: Duration = Duration::from_secs(60);
-/// How long everything rests when the system has nothing to give.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-/// Of a limited memory, what is left to the threads that there are, besides as much again as a stack
-/// for each: an allocation that fails ends them all.
-const RESERVED_MEMORY: usize = 4 * 1024 * 1024;
-
-/// What a thread does.
-pub type Work = Box<dyn FnOnce() + Send>;
-
-/// The system has nothing to give: whoever wants something rests for a moment.
-pub fn rest(error: &io::Error) {
-    log::warn!(target: "ntlmaps::often::exhausted", "clients have to wait: {error}");
-    thread::sleep(EXHAUSTED_PAUSE);
-}
-
-/// Does `work` in a thread of its own, as soon as the system has one.
-pub fn start(mut work: Work) {
-    while let Err((error, again)) = try_start(work) {
-        rest(&error);
-        work = again;
-    }
-}
-
-/// A thread at work.
-struct Busy;
-
-static BUSY: AtomicUsize = AtomicUsize::new(0);
-
-impl Busy {
-    fn new() -> Self {
-        BUSY.fetch_add(1, Ordering::Relaxed);
-        Self
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        BUSY.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Does `work` in a thread of its own.
-///
-/// # Errors
-/// When there is no thread to be had; the work is given back.
-pub fn try_start(work: Work) -> Result<(), (io::Error, Work)> {
-    let busy = BUSY.load(Ordering::Relaxed);
-    let reserve = RESERVED_MEMORY.saturating_add(busy.saturating_mul(STACK_SIZE));
-    if sys::memory_left().is_some_and(|left| left < reserve) {
-        return Err((io::ErrorKind::OutOfMemory.into(), work));
-    }
-    let slot = Arc::new(Mutex::new(Some(work)));
-    let taken = Arc::clone(&slot);
-    let run = move || {
-        let _busy = Busy::new();
-        take(&taken).into_iter().for_each(|work| work());
-    };
-    match thread::Builder::new().stack_size(STACK_SIZE).spawn(run) {
-        Ok(_) => Ok(()),
-        Err(error) => take(&slot).map_or(Ok(()), |work| Err((error, work))),
-    }
-}
-
-fn take(slot: &Mutex<Option<Work>>) -> Option<Work> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
-}
-
 /// Somebody who waits.
 pub struct Guest {
     /// Where it may be heard.
