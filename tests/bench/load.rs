@@ -124,8 +124,9 @@ pub fn fresh(proxy: &Proxy, requests: usize, clients: usize) -> io::Result<Speed
         let mut times = Vec::new();
         for _ in 0..requests / clients {
             let since = Instant::now();
-            client(proxy.address)?;
+            let wire = client(proxy.address)?;
             times.push(since.elapsed().as_secs_f64());
+            wire.reset()?;
         }
         Ok(times)
     })?;

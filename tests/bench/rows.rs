@@ -68,7 +68,7 @@ const ALONE: &[Who] = &[Ntlmaps];
 const NEW: usize = 300;
 /// Clients that come and go beside a crowd.
 const COMING: usize = 8;
-/// Longer than a tunnel keeps what it needs to move bytes.
+/// Longer than a client that falls silent keeps what it needs to be served.
 const SETTLED: Duration = Duration::from_millis(2500);
 
 const TUNNEL: &[Measure] = &[
@@ -277,6 +277,7 @@ impl Row {
                 let memory = proxy.memory()?;
                 let [_, others] = bench.counts()?;
                 let mut crowd = Crowd::of_clients(proxy.address, amount.idle)?;
+                thread::park_timeout(SETTLED);
                 let each = (proxy.memory()? - memory) / amount.idle as f64;
                 let [_, open] = bench.counts()?;
                 crowd.each(load::again)?;
@@ -292,7 +293,7 @@ impl Row {
             Work::Rest => {
                 let proxy = another(bench, proxy)?;
                 drop(load::client(proxy.address)?);
-                thread::park_timeout(Duration::from_millis(100));
+                thread::park_timeout(SETTLED);
                 let before = proxy.switches()?;
                 thread::park_timeout(Duration::from_secs(2));
                 Ok(vec![proxy.memory()? / 1e3, proxy.switches()? - before])
