@@ -266,7 +266,7 @@ impl Row {
                 let memory = crowded.memory()?;
                 let mut crowd = Crowd::of_tunnels(crowded.address, amount.idle, 2)?;
                 crowd.each(load::echo)?;
-                thread::park_timeout(SETTLED);
+                wait(SETTLED);
                 // In turns, so that whatever else the machine does meets both; the first is to warm
                 // up.
                 let turn = |_| Ok([seconds(&crowded)?, seconds(&empty)?]);
@@ -283,7 +283,7 @@ impl Row {
                 let memory = proxy.memory()?;
                 let [_, others] = bench.counts()?;
                 let mut crowd = Crowd::of_clients(proxy.address, amount.idle)?;
-                thread::park_timeout(SETTLED);
+                wait(SETTLED);
                 let each = (proxy.memory()? - memory) / amount.idle as f64;
                 let [_, open] = bench.counts()?;
                 crowd.each(load::again)?;
@@ -299,9 +299,9 @@ impl Row {
             Work::Rest => {
                 let proxy = another(bench, proxy)?;
                 drop(load::client(proxy.address)?);
-                thread::park_timeout(SETTLED);
+                wait(SETTLED);
                 let before = proxy.switches()?;
-                thread::park_timeout(Duration::from_secs(2));
+                wait(Duration::from_secs(2));
                 Ok(vec![proxy.memory()? / 1e3, proxy.switches()? - before])
             }
             Work::Size => Ok(vec![bench.binary.metadata()?.len() as f64 / 1e6]),
@@ -312,4 +312,12 @@ impl Row {
 /// A new process of the same kind.
 fn another(bench: &Bench, proxy: &Proxy) -> io::Result<Proxy> {
     bench.start(proxy.who)?.ok_or_else(|| bad("it is gone"))
+}
+
+/// Lets that much time pass; a park alone may end at once.
+fn wait(time: Duration) {
+    let since = Instant::now();
+    while let Some(left) = time.checked_sub(since.elapsed()) {
+        thread::park_timeout(left);
+    }
 }
