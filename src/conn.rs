@@ -110,6 +110,17 @@ impl Conn {
         }
     }
 
+    /// Moves that many of the bytes read ahead behind what is in `to`: all of them without a copy,
+    /// where nothing is.
+    pub fn move_to(&mut self, to: &mut Vec<u8>, count: usize) {
+        if to.is_empty() && count > 0 && count == self.buffer.len() {
+            mem::swap(&mut self.buffer, to);
+        } else {
+            to.extend_from_slice(self.buffered().get(..count).unwrap_or_default());
+            self.consume(count);
+        }
+    }
+
     /// The socket and the bytes read ahead of it.
     pub fn into_parts(mut self) -> (Arc<TcpStream>, Vec<u8>) {
         self.buffer.drain(..self.start.min(self.buffer.len()));

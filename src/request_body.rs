@@ -225,7 +225,6 @@ impl<'c> RequestBody<'c> {
         let ahead = client.buffered();
         let count = self.scanner.scan(ahead).map_err(Failure::BadBody)?;
         let taken = ahead.get(..count).unwrap_or_default();
-        self.pending.extend_from_slice(taken);
         dump::body(None, usize::try_from(self.taken).unwrap_or(usize::MAX), Some(taken));
         self.taken = self.taken.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
         self.awaits &= count == 0;
@@ -242,7 +241,7 @@ impl<'c> RequestBody<'c> {
             }
         }
         self.repeated = self.kept.len();
-        client.consume(count);
+        client.move_to(&mut self.pending, count);
         Ok(())
     }
 
