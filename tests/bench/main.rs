@@ -3,7 +3,7 @@
 //! `cargo run --release --example bench [-- OPTIONS] [ROW...]`
 //!
 //! It builds the release binary, starts a parent that demands NTLM, HAProxy (which cannot log in:
-//! it gets a port of the parent where nothing is demanded), a relay that only copies, and cntlm;
+//! it gets a port of the parent where nothing is demanded), relays that only copy, and cntlm;
 //! HAProxy and cntlm are Debian packages, and left out where they are missing. Then it runs all
 //! rows one after the other, through one contender after the other, and that for several rounds.
 //! The table has medians; its ratios are medians of each round's, so that whatever else the machine
@@ -54,7 +54,10 @@ fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
     let outcome = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--parent"] => parent::run(),
-        ["--relay", to] => to.parse().map_err(|_| bad("no address")).and_then(rivals::relay),
+        [role @ ("--relay" | "--turns"), to] => {
+            let to = to.parse().map_err(|_| bad("no address"));
+            to.and_then(|to| rivals::relay(to, *role == "--turns"))
+        }
         words => match Asked::parse(words) {
             Some(asked) => compare(&asked),
             None => {

@@ -27,20 +27,24 @@ pub enum Who {
     HaProxy,
     /// Two threads for each connection that copy, and look at nothing.
     Relay,
+    /// The same with one thread, which sends a request on and waits for the response: what a proxy
+    /// with a thread for each client costs that does nothing else.
+    Turns,
     Cntlm,
     /// Nothing in between: how fast both ends are.
     Nobody,
 }
 
 impl Who {
-    pub const ALL: [Self; 5] =
-        [Self::Ntlmaps, Self::HaProxy, Self::Relay, Self::Cntlm, Self::Nobody];
+    pub const ALL: [Self; 6] =
+        [Self::Ntlmaps, Self::HaProxy, Self::Relay, Self::Turns, Self::Cntlm, Self::Nobody];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Ntlmaps => "ntlmaps",
             Self::HaProxy => "HAProxy",
             Self::Relay => "relay",
+            Self::Turns => "1 thread",
             Self::Cntlm => "cntlm",
             Self::Nobody => "nobody",
         }
@@ -75,8 +79,9 @@ impl Bench {
             Who::Ntlmaps => self.ntlmaps().map(Some),
             Who::HaProxy => self.installed(who, "haproxy", &["-db", "-f"], HAPROXY),
             Who::Cntlm => self.installed(who, "cntlm", &["-f", "-c"], CNTLM),
-            Who::Relay => {
-                let mut process = myself(&["--relay", &self.parent.open.to_string()])?;
+            Who::Relay | Who::Turns => {
+                let role = if who == Who::Relay { "--relay" } else { "--turns" };
+                let mut process = myself(&[role, &self.parent.open.to_string()])?;
                 let address = local(first_port(&mut process)?);
                 Ok(Some(Proxy { who, address, process: Some(process) }))
             }
@@ -298,29 +303,46 @@ pub fn listener(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// The bare relay: what a proxy costs that does nothing at all.
-pub fn relay(to: SocketAddr) -> io::Result<()> {
+/// The bare relays: what a proxy costs that does nothing at all.
+pub fn relay(to: SocketAddr, in_turns: bool) -> io::Result<()> {
     let listener = listener(local(0))?;
     println!("{}", listener.local_addr()?.port());
     for client in listener.incoming() {
         let (client, server) = (client?, TcpStream::connect(to)?);
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
-        let (client2, server2) = (client.try_clone()?, server.try_clone()?);
-        thread::spawn(move || copy(client, server));
-        thread::spawn(move || copy(server2, client2));
+        if in_turns {
+            thread::spawn(move || take_turns(&client, &server));
+        } else {
+            let (client2, server2) = (client.try_clone()?, server.try_clone()?);
+            thread::spawn(move || copy(&client, &server));
+            thread::spawn(move || copy(&server2, &client2));
+        }
     }
     Ok(())
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream) -> io::Result<()> {
+fn copy(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
     let mut block = vec![0; 64 * 1024];
-    loop {
-        match from.read(&mut block)? {
-            0 => return to.shutdown(std::net::Shutdown::Write),
-            count => to.write_all(block.get(..count).unwrap_or_default())?,
-        }
+    while pass(from, to, &mut block)? {}
+    Ok(())
+}
+
+/// For messages that come in one piece.
+fn take_turns(client: &TcpStream, server: &TcpStream) -> io::Result<()> {
+    let mut block = vec![0; 64 * 1024];
+    while pass(client, server, &mut block)? && pass(server, client, &mut block)? {}
+    Ok(())
+}
+
+/// Passes on what one read yields; `false` at the end.
+fn pass(mut from: &TcpStream, mut to: &TcpStream, block: &mut [u8]) -> io::Result<bool> {
+    let count = from.read(block)?;
+    if count == 0 {
+        to.shutdown(std::net::Shutdown::Write)?;
     }
+    to.write_all(block.get(..count).unwrap_or_default())?;
+    Ok(count > 0)
 }
 
 /// Where cargo puts what it builds.
