@@ -215,10 +215,7 @@ impl Parents {
 
     /// Whether they do, since none can. Looks for the way back.
     pub fn are_away(self: &Arc<Self>) -> bool {
-        self.direct && {
-            self.look_again();
-            self.lock().are_all_down()
-        }
+        self.direct && self.look_again().are_all_down()
     }
 
     /// Whether one can be connected to.
@@ -228,8 +225,7 @@ impl Parents {
 
     /// All parents in the order to try them.
     pub fn order(self: &Arc<Self>) -> Vec<&Parent> {
-        self.look_again();
-        let (rest, state) = (self.rest(), self.lock());
+        let (rest, state) = (self.rest(), self.look_again());
         let rank = |parent: &Parent| state.healths.get(parent.index).map(|h| h.rank(rest));
         let ranked = |wanted| self.list.iter().filter(move |parent| rank(parent) == Some(wanted));
         (0..4).flat_map(ranked).collect()
@@ -237,12 +233,13 @@ impl Parents {
 
     /// Tries those that are down and have rested, in a thread of its own: whether one accepts
     /// connections again may take long to find out. Not where a request has to wait for it anyway.
-    fn look_again(self: &Arc<Self>) {
+    /// What is known then.
+    fn look_again(self: &Arc<Self>) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         let rest = self.rest();
         let due = |health: &Health| health.error.is_some() && health.left_of(rest).is_zero();
         if state.probing || !state.healths.iter().any(due) || !self.direct && state.are_all_down() {
-            return;
+            return state;
         }
         let parents = Arc::clone(self);
         let due: Vec<bool> = state.healths.iter().map(due).collect();
@@ -256,9 +253,13 @@ impl Parents {
         match thread::Builder::new().spawn(probe) {
             Ok(_) => {
                 state.probing = true;
-                drop(self.changed.wait_timeout_while(state, MOMENT, |state| state.probing));
+                let waited = self.changed.wait_timeout_while(state, MOMENT, |s| s.probing);
+                waited.unwrap_or_else(PoisonError::into_inner).0
             }
-            Err(error) => log::warn!("parents cannot be tried again now: {error}"),
+            Err(error) => {
+                log::warn!("parents cannot be tried again now: {error}");
+                state
+            }
         }
     }
 

@@ -44,18 +44,21 @@ impl FieldLines {
         let mut marks = 0;
         for field in parsed {
             marks |= mark(field.name.as_bytes());
-            let line = Line { name: span(field.name.as_bytes()), value: span(field.value) };
-            // A folded line of a response becomes one line (RFC 9112 section 5.2).
-            if field.value.contains(&b'\n') {
-                for byte in text.get_mut(line.value.clone()).into_iter().flatten() {
-                    if matches!(byte, b'\r' | b'\n') {
-                        *byte = b' ';
-                    }
-                }
-            }
-            lines.push(line);
+            lines.push(Line { name: span(field.name.as_bytes()), value: span(field.value) });
         }
         Self { text, lines, marks }
+    }
+
+    /// Makes one line of each that was folded (RFC 9112 section 5.2).
+    pub(super) fn unfold(&mut self) {
+        for line in &self.lines {
+            let value = self.text.get_mut(line.value.clone()).unwrap_or_default();
+            if value.contains(&b'\n') {
+                for byte in value.iter_mut().filter(|byte| matches!(byte, b'\r' | b'\n')) {
+                    *byte = b' ';
+                }
+            }
+        }
     }
 
     /// Whether every line begins behind a CR and a LF in the text it was read from. (Each begins

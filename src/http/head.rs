@@ -303,11 +303,13 @@ impl ResponseHead {
         if !matches!(status, 100..=599) {
             return Err(HeadError::StartLine);
         }
+        let mut fields = FieldLines::of(head, parsed.headers);
+        fields.unfold();
         Ok(Self {
             version: Version::of(parsed.version),
             status,
             reason: parsed.reason.unwrap_or_default().to_owned(),
-            fields: FieldLines::of(head, parsed.headers),
+            fields,
         })
     }
 
