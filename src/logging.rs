@@ -39,9 +39,11 @@ thread_local! {
     static CLIENT: Cell<Option<SocketAddr>> = const { Cell::new(None) };
 }
 
-/// What this thread logs from now on is about that client.
-pub fn serve(client: SocketAddr) {
+/// Does `work`; what this thread logs meanwhile is about that client.
+pub fn serve(client: SocketAddr, work: impl FnOnce()) {
     CLIENT.set(Some(client));
+    work();
+    CLIENT.set(None);
 }
 
 /// The client of this thread, as it stands before a message.
@@ -244,5 +246,16 @@ impl Held {
             0 => String::new(),
             count => format!(" ({count} more like this in the last {seconds} s)"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_is_done_with_a_client_speaks_of_it_no_more() {
+        serve(([127, 0, 0, 1], 9).into(), || assert_eq!(client(), "127.0.0.1:9 "));
+        assert_eq!(client(), "");
     }
 }

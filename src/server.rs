@@ -259,19 +259,20 @@ fn admit(
     let client = Conn::new(stream)?;
     let shared = Arc::clone(shared);
     Ok(Some(Box::new(move || {
-        logging::serve(peer);
-        let seat = permit.seat(client.shared_stream());
-        let silent = match door {
-            Door::Http => {
-                let session = Silent::Session(Session::new(client, peer));
-                return attend(peer, session, seat, shared);
+        logging::serve(peer, || {
+            let seat = permit.seat(client.shared_stream());
+            let tunnel = match door {
+                Door::Http => {
+                    let session = Silent::Session(Session::new(client, peer));
+                    return attend(peer, session, seat, shared);
+                }
+                Door::Socks => door::socks(client, peer, &shared.gateway()),
+                Door::Tunnel(to) => door::through_tunnel(client, peer, &shared.gateway(), &to),
+            };
+            if let Some(tunnel) = tunnel {
+                attend(peer, Silent::Tunnel(tunnel), seat, shared);
             }
-            Door::Socks => door::socks(client, peer, &shared.gateway()),
-            Door::Tunnel(to) => door::through_tunnel(client, peer, &shared.gateway(), &to),
-        };
-        if let Some(tunnel) = silent {
-            attend(peer, Silent::Tunnel(tunnel), seat, shared);
-        }
+        });
     })))
 }
 
@@ -287,10 +288,7 @@ fn attend(peer: SocketAddr, client: Silent, seat: Seat, shared: Arc<Shared>) {
         Silent::Tunnel(tunnel) => (tunnel.streams(), None),
     };
     let here = Arc::clone(&shared);
-    let resume = Box::new(move || {
-        logging::serve(peer);
-        attend(peer, silent, seat, shared);
-    });
+    let resume = Box::new(move || logging::serve(peer, || attend(peer, silent, seat, shared)));
     here.waiting.admit(Guest { streams, until, resume });
 }
 
