@@ -132,7 +132,9 @@ impl Conn {
         if self.buffered().is_empty() {
             let mut buffer = mem::take(&mut self.buffer);
             self.start = 0;
-            if buffer.capacity() <= MAX_SPARE {
+            // What carried much once is not held ready for as much again.
+            self.room = self.room.min(MAX_SPARE);
+            if (READ_SIZE..=MAX_SPARE).contains(&buffer.capacity()) {
                 buffer.clear();
                 SPARE.set(buffer);
             }
@@ -352,6 +354,21 @@ mod tests {
         peer.write_all(b"x").unwrap();
         let error = conn.fill_within(started, SOON).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn who_brought_much_is_not_expected_to_bring_as_much_again() {
+        let (mut conn, mut peer) = pair();
+        peer.write_all(&[0; 64 * 1024]).unwrap();
+        while conn.buffered().len() < 64 * 1024 {
+            assert_ne!(conn.fill(Some(LATE)).unwrap(), 0);
+        }
+        assert!(conn.room > MAX_SPARE);
+        conn.consume(64 * 1024);
+        conn.release_buffer();
+        peer.write_all(b"a").unwrap();
+        assert_eq!(conn.fill(Some(LATE)).unwrap(), 1);
+        assert!(conn.buffer.capacity() <= MAX_SPARE, "{}", conn.buffer.capacity());
     }
 
     #[test]
