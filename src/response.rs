@@ -71,18 +71,16 @@ pub fn read_head(
     request: &FieldLines,
 ) -> Result<ResponseHead, Failure> {
     let name = || hop.clone();
-    let head =
-        conn.read_head(patience, HEAD_TIMEOUT, ResponseHead::parse).map_err(
-            |error| match error {
-                ReadError::Closed { began: false } => Failure::Closed(name(), String::new()),
-                ReadError::Broken(error) => Failure::Closed(name(), format!(" ({error})")),
-                ReadError::TimedOut { began: false } => Failure::Silent(name(), patience),
-                ReadError::Closed { .. } | ReadError::TimedOut { .. } => {
-                    Failure::bad_response(hop, &"it ends in its head")
-                }
-                ReadError::Head(error) => Failure::bad_response(hop, &error),
-            },
-        )?;
+    let head = conn.read_head(patience, HEAD_TIMEOUT, ResponseHead::parse);
+    let head = head.map_err(|error| match error {
+        ReadError::Closed { began: false } => Failure::Closed(name(), String::new()),
+        ReadError::Broken(error) => Failure::Closed(name(), format!(" ({error})")),
+        ReadError::TimedOut { began: false } => Failure::Silent(name(), patience),
+        ReadError::Closed { .. } | ReadError::TimedOut { .. } => {
+            Failure::bad_response(hop, &"it ends in its head")
+        }
+        ReadError::Head(error) => Failure::bad_response(hop, &error),
+    })?;
     if head.status == 101 && !forwarding::is_wanted_upgrade(&head, request) {
         return Err(Failure::bad_response(hop, &"it switches protocols unasked"));
     }

@@ -150,11 +150,9 @@ impl FieldLines {
 
     /// Makes this the only line of that name: in the place of the first one, or at the end.
     pub fn set(&mut self, name: &str, value: &[u8]) {
-        let mut values = self.all(name);
-        if values.next() == Some(value) && values.next().is_none() {
+        if self.all(name).eq([value]) {
             return;
         }
-        drop(values);
         let Some(first) = self.candidates(name).iter().position(|line| self.named(line, name))
         else {
             return self.push(name, value);

@@ -107,9 +107,7 @@ pub fn prepare_request(
     }
     // However it was spelt: one line, one value.
     match framing {
-        BodyFraming::Length(length) => {
-            head.fields.set("Content-Length", length.to_string().as_bytes());
-        }
+        BodyFraming::Length(_) => unify_content_length(&mut head.fields),
         BodyFraming::Chunked => head.fields.set("Transfer-Encoding", b"chunked"),
         BodyFraming::None | BodyFraming::UntilClose => {}
     }
@@ -206,13 +204,11 @@ pub fn prepare_response(
 
 /// However the length was spelt, from here on it is one line with one number.
 fn unify_content_length(fields: &mut FieldLines) {
-    let mut values = fields.all("content-length");
     let digits = |rest: &[u8]| rest.iter().all(u8::is_ascii_digit);
     let is_plain = |value: &[u8]| matches!(value, [b'1'..=b'9', rest @ ..] if digits(rest));
-    if values.next().is_none_or(is_plain) && values.next().is_none() {
+    if fields.all("content-length").enumerate().all(|(at, value)| at == 0 && is_plain(value)) {
         return;
     }
-    drop(values);
     if let Ok(Some(length)) = framing::content_length(fields) {
         fields.set("Content-Length", length.to_string().as_bytes());
     }
