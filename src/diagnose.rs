@@ -24,6 +24,7 @@ use crate::http::challenge::Challenge;
 use crate::http::forwarding;
 use crate::http::framing::BodyFraming;
 use crate::http::head::{FieldLines, RequestHead, ResponseHead, Version};
+use crate::http::names::FieldName;
 use crate::http::target::{Authority, RequestTarget};
 use crate::ntlm::{self, Dialect};
 use crate::parents::{DialError, ORIGIN_CONNECT_TIMEOUT, dial};
@@ -187,8 +188,8 @@ impl Run<'_> {
             fields: FieldLines::default(),
         };
         let agent = concat!("ntlmaps/", env!("CARGO_PKG_VERSION"));
-        head.fields.push("User-Agent", agent.as_bytes());
-        head.fields.push("Accept", b"*/*");
+        head.fields.push(FieldName::new("User-Agent"), agent.as_bytes());
+        head.fields.push(FieldName::new("Accept"), b"*/*");
         let replacements = &self.gateway.config.client_header;
         let framing = BodyFraming::None;
         forwarding::prepare_request(&mut head, &self.target, to_origin, framing, replacements);

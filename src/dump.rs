@@ -8,6 +8,7 @@ use log::Level;
 use crate::auth::describe;
 use crate::http::fields::FieldLines;
 use crate::http::head::find_end;
+use crate::http::names::FieldName;
 use crate::http::redaction::redact;
 use crate::logging::{BYTES, LOGINS};
 use crate::sys;
@@ -18,7 +19,7 @@ const MOST: usize = 4096;
 const ROW: usize = 16;
 
 /// Tells what the challenges or credentials in field `name` say; `way` stands before each line.
-pub fn login(way: &str, fields: &FieldLines, name: &str) {
+pub fn login(way: &str, fields: &FieldLines, name: FieldName<'_>) {
     if log::log_enabled!(target: LOGINS, Level::Trace) {
         for line in describe::field(fields, name, &sys::utc_of) {
             log::trace!(target: LOGINS, "{way} {line}");

@@ -154,7 +154,7 @@ pub fn ask_for_account(side: Side) -> Reply {
 }
 
 fn challenging(reply: Reply, side: Side) -> Reply {
-    reply.field(side.challenge_field(), BASIC_CHALLENGE)
+    reply.field(side.challenge_field().as_str(), BASIC_CHALLENGE)
 }
 
 impl fmt::Display for Failure {

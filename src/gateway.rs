@@ -12,6 +12,7 @@ use crate::conn::Conn;
 use crate::failure::Failure;
 use crate::guard::Guard;
 use crate::http::head::{RequestHead, Version};
+use crate::http::names;
 use crate::http::target::Authority;
 use crate::ntlm::{Client, Moment, crypto};
 use crate::parents::{self, DialError, Parents};
@@ -117,12 +118,12 @@ impl Gateway {
     pub fn mark(&self, head: &mut RequestHead) {
         let [http10, http11] = &self.via;
         let via = if head.version == Version::Http10 { http10 } else { http11 };
-        head.fields.push("Via", via.as_bytes());
+        head.fields.push(names::VIA, via.as_bytes());
     }
 
     /// Whether a request was here before.
     pub fn is_marked(&self, head: &RequestHead) -> bool {
-        self.via.iter().any(|via| head.fields.has_member("via", via))
+        self.via.iter().any(|via| head.fields.has_member(names::VIA, via))
     }
 
     /// Whether each client brings its own account.

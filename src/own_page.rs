@@ -6,6 +6,7 @@ use crate::config::pac;
 use crate::conn::Conn;
 use crate::gateway::Gateway;
 use crate::http::head::RequestHead;
+use crate::http::names;
 use crate::http::reply::Reply;
 use crate::http::target::Authority;
 use crate::sys;
@@ -17,7 +18,7 @@ pub fn reply(gateway: &Gateway, head: &RequestHead, client: &Conn) -> Option<Rep
     if head.target != "/proxy.pac" || !matches!(head.method.as_str(), "GET" | "HEAD") {
         return None;
     }
-    let host = head.fields.first("host").filter(|value| !value.is_empty());
+    let host = head.fields.first(names::HOST).filter(|value| !value.is_empty());
     let host = host.and_then(|value| std::str::from_utf8(value).ok());
     let proxy = match host.and_then(|text| Authority::parse(text, Some(80)).ok()) {
         None => client.stream().local_addr().ok()?.to_string(),

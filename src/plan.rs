@@ -10,6 +10,7 @@ use crate::config::Route;
 use crate::failure::{LOOP, ask_for_account};
 use crate::gateway::Gateway;
 use crate::http::head::RequestHead;
+use crate::http::names;
 use crate::http::reply::Reply;
 use crate::http::request;
 use crate::http::target::{Authority, RequestTarget};
@@ -76,7 +77,7 @@ pub fn plan(
         Route::Parent if gateway.is_per_client() => {
             let account = head
                 .fields
-                .first("proxy-authorization")
+                .first(names::PROXY_AUTHORIZATION)
                 .and_then(|value| own_account(gateway, value, known));
             match account {
                 Some(account) => Hop::Parent(Some(account)),
@@ -122,7 +123,7 @@ fn origin_login(
     head: &RequestHead,
     known: &mut Option<OwnAccount>,
 ) -> OriginLogin {
-    let brought = head.fields.first("authorization");
+    let brought = head.fields.first(names::AUTHORIZATION);
     if head.method == "CONNECT" || !gateway.config.answers_origin(origin) {
         return OriginLogin::Client;
     }
@@ -170,7 +171,7 @@ fn private_to(
     head: &RequestHead,
 ) -> Option<Private> {
     static SESSIONS: AtomicU64 = AtomicU64::new(0);
-    let value = head.fields.first("authorization");
+    let value = head.fields.first(names::AUTHORIZATION);
     let scheme = value.and_then(|value| value.split(|b| b" \t".contains(b)).next());
     // NTLM and Negotiate do, and others that nobody counts; only these are known not to.
     let to_request: [&[u8]; 3] = [b"Basic", b"Digest", b"Bearer"];

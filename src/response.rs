@@ -9,6 +9,7 @@ use crate::failure::{Failure, HopName};
 use crate::http::forwarding;
 use crate::http::framing::{BodyFraming, BodyScanner};
 use crate::http::head::{FieldLines, RequestHead, ResponseHead, Version};
+use crate::http::names;
 use crate::pool::{Key, Pool};
 use crate::request_body::RequestBody;
 
@@ -102,13 +103,13 @@ pub fn spoils(
         (!body.is_sent(), "the answer came before the end of the request"),
         (response.status >= 400 && body.is_long(), "a long body was refused"),
         // A server that was asked for another protocol may go on in it.
-        (request.fields.contains("upgrade"), "another protocol was asked for"),
+        (request.fields.contains(names::UPGRADE), "another protocol was asked for"),
         // Chunks and a length, or chunks from HTTP/1.0: whoever does not see the chunks sees
         // another end (RFC 9112 section 6.1).
         (
             framing == BodyFraming::Chunked
                 && (response.version == Version::Http10
-                    || response.fields.contains("content-length")),
+                    || response.fields.contains(names::CONTENT_LENGTH)),
             "its chunks have another end for who does not see them",
         ),
     ];

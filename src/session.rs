@@ -15,6 +15,7 @@ use crate::gateway::Gateway;
 use crate::http::challenge::Challenge;
 use crate::http::forwarding;
 use crate::http::head::{RequestHead, ResponseHead};
+use crate::http::names;
 use crate::http::reply::Reply;
 use crate::http::request;
 use crate::http::target::{self, Authority};
@@ -180,7 +181,7 @@ impl Session {
             Some(reply) => Err(reply),
             None => plan(gateway, &head, target, account, private),
         };
-        let expects = head.fields.has_member("expect", "100-continue");
+        let expects = head.fields.has_member(names::EXPECT, "100-continue");
         let mut body = RequestBody::new(client, head.version, framing, expects);
         let outcome =
             match plan {
@@ -313,7 +314,7 @@ fn send_to_origin(
         OriginLogin::Client => (None, None),
         OriginLogin::Configured(account) => (Some(account), None),
         OriginLogin::Translated(brought) => {
-            head.fields.remove("Authorization");
+            head.fields.remove(names::AUTHORIZATION);
             (brought.as_ref().map(|(account, _)| account), brought.as_ref().map(|(_, v)| v))
         }
     };
@@ -337,7 +338,7 @@ fn send_to_origin(
     gateway.strangers.note(stranger(origin, value));
     let name = || answer.upstream.hop().clone();
     body.rewind().map_err(|_| Failure::NotRepeatable(name()))?;
-    head.fields.set("Authorization", value);
+    head.fields.set(names::AUTHORIZATION, value);
     let request = Outgoing { head, account: None, private: None };
     let answer = dispatch::to_origin(gateway, origin, &request, body)?;
     Ok(outcome(head, answer))

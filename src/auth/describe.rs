@@ -6,6 +6,7 @@ use super::spnego::{self, Wrapping};
 use super::{BASE64, Scheme};
 use crate::http::challenge::Challenge;
 use crate::http::fields::FieldLines;
+use crate::http::names::FieldName;
 use crate::ntlm;
 use crate::ntlm::describe::Date;
 
@@ -27,12 +28,13 @@ const PARAMS: [(&str, bool); 13] = [
 ];
 
 /// A line for each thing that the field lines called `name` say; `date` writes a FILETIME.
-pub fn field(fields: &FieldLines, name: &str, date: Date<'_>) -> Vec<String> {
+pub fn field(fields: &FieldLines, name: FieldName<'_>, date: Date<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     for challenge in Challenge::list(fields, name) {
         let known = Scheme::NAMES.iter().find(|(known, _)| challenge.is(known));
         // What should be a scheme may be a token that somebody forgot to call by one.
-        lines.push([name, ": ", known.map_or("another scheme", |(name, _)| name)].concat());
+        lines
+            .push([name.as_str(), ": ", known.map_or("another scheme", |(name, _)| name)].concat());
         if let Some(token) = &challenge.token68 {
             let bytes = BASE64.decode(token).unwrap_or_default();
             match spnego::unwrap(&bytes) {
@@ -62,8 +64,8 @@ mod tests {
 
     fn lines(value: &str) -> String {
         let mut fields = FieldLines::default();
-        fields.push("A", value.as_bytes());
-        field(&fields, "A", &|time| time.to_string()).join("|")
+        fields.push(FieldName::new("A"), value.as_bytes());
+        field(&fields, FieldName::new("A"), &|time| time.to_string()).join("|")
     }
 
     #[test]

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::http::challenge::Challenge;
 use crate::http::head::FieldLines;
+use crate::http::names;
 use crate::ntlm::crypto::{Key, md5};
 
 /// `algorithm` (RFC 7616 section 3.3), those of them that can be answered.
@@ -204,8 +205,8 @@ fn response(
 pub fn next_nonce(field_value: &[u8]) -> Option<String> {
     // The grammar is that of a challenge without its scheme.
     let mut lines = FieldLines::default();
-    lines.push("info", &[b"Digest ", field_value].concat());
-    let info = Challenge::list(&lines, "info");
+    lines.push(names::AUTHENTICATION_INFO, &[b"Digest ", field_value].concat());
+    let info = Challenge::list(&lines, names::AUTHENTICATION_INFO);
     let nonce = info.first()?.param("nextnonce")?;
     (is_sound(nonce) && !nonce.is_empty()).then(|| nonce.to_owned())
 }
@@ -265,8 +266,8 @@ mod tests {
 
     fn challenge(line: &str) -> Result<DigestChallenge, DigestError> {
         let mut lines = FieldLines::default();
-        lines.push("x", line.as_bytes());
-        DigestChallenge::of(&Challenge::list(&lines, "x")[0])
+        lines.push(names::WWW_AUTHENTICATE, line.as_bytes());
+        DigestChallenge::of(&Challenge::list(&lines, names::WWW_AUTHENTICATE)[0])
     }
 
     #[test]

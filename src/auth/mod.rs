@@ -15,6 +15,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 pub use handshake::{Handshake, Login, Standing};
 
+use crate::http::names::{self, FieldName};
 use crate::ntlm;
 
 /// Base64 as it occurs in fields; some servers forget the padding.
@@ -72,26 +73,26 @@ impl Side {
     }
 
     /// The field that carries challenges.
-    pub fn challenge_field(self) -> &'static str {
+    pub fn challenge_field(self) -> FieldName<'static> {
         match self {
-            Self::Proxy => "Proxy-Authenticate",
-            Self::Origin => "WWW-Authenticate",
+            Self::Proxy => names::PROXY_AUTHENTICATE,
+            Self::Origin => names::WWW_AUTHENTICATE,
         }
     }
 
     /// The field that carries credentials.
-    pub fn credentials_field(self) -> &'static str {
+    pub fn credentials_field(self) -> FieldName<'static> {
         match self {
-            Self::Proxy => "Proxy-Authorization",
-            Self::Origin => "Authorization",
+            Self::Proxy => names::PROXY_AUTHORIZATION,
+            Self::Origin => names::AUTHORIZATION,
         }
     }
 
     /// The field that carries what is to be known for the next request.
-    pub fn info_field(self) -> &'static str {
+    pub fn info_field(self) -> FieldName<'static> {
         match self {
-            Self::Proxy => "Proxy-Authentication-Info",
-            Self::Origin => "Authentication-Info",
+            Self::Proxy => names::PROXY_AUTHENTICATION_INFO,
+            Self::Origin => names::AUTHENTICATION_INFO,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! of them in one line or one in each.
 
 use super::head::FieldLines;
+use super::names::FieldName;
 
 /// One challenge: a scheme and what it says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct Challenge {
 impl Challenge {
     /// The challenges in every line of field `name`, in order. Never fails: what is no challenge
     /// becomes one of a scheme that nobody knows.
-    pub fn list(fields: &FieldLines, name: &str) -> Vec<Self> {
+    pub fn list(fields: &FieldLines, name: FieldName<'_>) -> Vec<Self> {
         let mut found: Vec<Self> = Vec::new();
         for line in fields.all(name) {
             // A parameter belongs to a challenge of its own line.
@@ -39,7 +40,7 @@ impl Challenge {
     }
 
     /// The names of their schemes.
-    pub fn schemes(fields: &FieldLines, name: &str) -> String {
+    pub fn schemes(fields: &FieldLines, name: FieldName<'_>) -> String {
         let names = Self::list(fields, name).into_iter().map(|challenge| challenge.scheme);
         names.collect::<Vec<_>>().join(", ")
     }
@@ -132,6 +133,7 @@ fn elements(line: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::names;
     use super::*;
     use crate::http::head::ResponseHead;
 
@@ -151,7 +153,7 @@ mod tests {
                 c.token68.map(|t| format!(":{t}")).unwrap_or_default()
             )
         };
-        let all = Challenge::list(&head.fields, "proxy-authenticate");
+        let all = Challenge::list(&head.fields, names::PROXY_AUTHENTICATE);
         all.into_iter().map(show).collect::<Vec<_>>().join(" ")
     }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::names::{FieldName, Names};
+
 /// An ordered list of field lines.
 ///
 /// Facts: names compare without case, order among lines of one name matters, other order does not,
@@ -11,23 +13,23 @@ use std::ops::Range;
 pub struct FieldLines {
     text: Vec<u8>,
     lines: Vec<Line>,
-    /// The marks of all names that are there, or were.
-    marks: u64,
+    /// The names that are there, or were.
+    names: Names,
 }
 
 #[derive(Clone)]
 struct Line {
+    /// The number of its name.
+    number: u8,
     name: Range<usize>,
     value: Range<usize>,
 }
 
-/// A bit that a name shares with few others, whatever their case. Most of what is looked for is not
-/// there, and these tell so at once.
-fn mark(name: &[u8]) -> u64 {
-    // Letters of both cases agree in these bits.
-    let first = name.first().map_or(0, |byte| u32::from(byte & 31));
-    let length = u32::try_from(name.len()).unwrap_or(0);
-    1_u64.rotate_left(first.wrapping_add(length))
+impl Line {
+    /// Whether it has that name; `text` is what it is a span of.
+    fn is(&self, name: FieldName<'_>, text: &[u8]) -> bool {
+        name.is(self.number, text.get(self.name.clone()).unwrap_or_default())
+    }
 }
 
 impl FieldLines {
@@ -41,12 +43,14 @@ impl FieldLines {
         let mut text = Vec::with_capacity(head.len().saturating_add(256));
         text.extend_from_slice(head.strip_suffix(b"\r\n").unwrap_or(head));
         let mut lines = Vec::with_capacity(parsed.len().saturating_add(4));
-        let mut marks = 0;
+        let mut names = Names::default();
         for field in parsed {
-            marks |= mark(field.name.as_bytes());
-            lines.push(Line { name: span(field.name.as_bytes()), value: span(field.value) });
+            let number = FieldName::new(field.name).number();
+            names.insert(number);
+            let (name, value) = (span(field.name.as_bytes()), span(field.value));
+            lines.push(Line { number, name, value });
         }
-        Self { text, lines, marks }
+        Self { text, lines, names }
     }
 
     /// Makes one line of each that was folded (RFC 9112 section 5.2).
@@ -74,14 +78,9 @@ impl FieldLines {
         self.text.get(span.clone()).unwrap_or_default()
     }
 
-    fn named(&self, line: &Line, name: &str) -> bool {
-        line.name.len() == name.len()
-            && self.slice(&line.name).eq_ignore_ascii_case(name.as_bytes())
-    }
-
     /// The lines among which one of that name would be.
-    fn candidates(&self, name: &str) -> &[Line] {
-        if self.marks & mark(name.as_bytes()) == 0 { &[] } else { &self.lines }
+    fn candidates(&self, name: FieldName<'_>) -> &[Line] {
+        if self.names.has(name) { &self.lines } else { &[] }
     }
 
     fn store(&mut self, part: &[u8]) -> Range<usize> {
@@ -90,13 +89,14 @@ impl FieldLines {
         start..self.text.len()
     }
 
-    fn new_line(&mut self, name: &str, value: &[u8]) -> Line {
-        self.marks |= mark(name.as_bytes());
-        let name = self.store(name.as_bytes());
+    fn new_line(&mut self, name: FieldName<'_>, value: &[u8]) -> Line {
+        let number = name.number();
+        self.names.insert(number);
+        let name = self.store(name.as_str().as_bytes());
         self.store(b": ");
         let value = self.store(value);
         self.store(b"\r\n");
-        Line { name, value }
+        Line { number, name, value }
     }
 
     /// Names and values in order.
@@ -111,26 +111,26 @@ impl FieldLines {
     }
 
     /// The values of every line of that name, in order.
-    pub fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+    pub fn all(&self, name: FieldName<'_>) -> impl Iterator<Item = &[u8]> {
         self.candidates(name)
             .iter()
-            .filter(move |line| self.named(line, name))
+            .filter(move |line| line.is(name, &self.text))
             .map(|line| self.slice(&line.value))
     }
 
     /// The value of the first line of that name.
-    pub fn first(&self, name: &str) -> Option<&[u8]> {
+    pub fn first(&self, name: FieldName<'_>) -> Option<&[u8]> {
         self.all(name).next()
     }
 
     /// Whether there is a line of that name.
-    pub fn contains(&self, name: &str) -> bool {
+    pub fn contains(&self, name: FieldName<'_>) -> bool {
         self.first(name).is_some()
     }
 
     /// The members of a comma-separated list field (RFC 9110 section 5.6.1), of all its lines.
     /// Not for fields whose members may be quoted strings.
-    pub fn members(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+    pub fn members(&self, name: FieldName<'_>) -> impl Iterator<Item = &[u8]> {
         self.all(name)
             .flat_map(|value| value.split(|b| *b == b','))
             .map(<[u8]>::trim_ascii)
@@ -138,22 +138,22 @@ impl FieldLines {
     }
 
     /// Whether a list field has that member, case aside.
-    pub fn has_member(&self, name: &str, member: &str) -> bool {
+    pub fn has_member(&self, name: FieldName<'_>, member: &str) -> bool {
         self.members(name).any(|m| m.eq_ignore_ascii_case(member.as_bytes()))
     }
 
     /// Appends a line.
-    pub fn push(&mut self, name: &str, value: &[u8]) {
+    pub fn push(&mut self, name: FieldName<'_>, value: &[u8]) {
         let line = self.new_line(name, value);
         self.lines.push(line);
     }
 
     /// Makes this the only line of that name: in the place of the first one, or at the end.
-    pub fn set(&mut self, name: &str, value: &[u8]) {
+    pub fn set(&mut self, name: FieldName<'_>, value: &[u8]) {
         if self.all(name).eq([value]) {
             return;
         }
-        let Some(first) = self.candidates(name).iter().position(|line| self.named(line, name))
+        let Some(first) = self.candidates(name).iter().position(|line| line.is(name, &self.text))
         else {
             return self.push(name, value);
         };
@@ -167,27 +167,39 @@ impl FieldLines {
                 line.value = value.clone();
                 return true;
             }
-            let bytes = text.get(line.name.clone()).unwrap_or_default();
-            !bytes.eq_ignore_ascii_case(name.as_bytes())
+            !line.is(name, text)
         });
     }
 
     /// Puts a line first; the caller knows that there is none of that name.
-    pub fn push_front(&mut self, name: &str, value: &[u8]) {
+    pub fn push_front(&mut self, name: FieldName<'_>, value: &[u8]) {
         let line = self.new_line(name, value);
         self.lines.insert(0, line);
     }
 
     /// Removes every line whose name the predicate picks.
-    pub fn remove_where(&mut self, mut picks: impl FnMut(&[u8]) -> bool) {
+    pub fn remove_where(&mut self, mut picks: impl FnMut(FieldName<'_>) -> bool) {
         let Self { text, lines, .. } = self;
-        lines.retain(|line| !picks(text.get(line.name.clone()).unwrap_or_default()));
+        lines.retain(|line| {
+            let name = text.get(line.name.clone()).unwrap_or_default();
+            // httparse admits only token characters into a name.
+            !picks(FieldName::new(std::str::from_utf8(name).unwrap_or_default()))
+        });
+    }
+
+    /// Removes every line that has one of these names.
+    pub fn remove_all(&mut self, names: Names) {
+        if self.names.meets(names) {
+            self.lines.retain(|line| !names.contains(line.number));
+            self.names = self.names.without(names);
+        }
     }
 
     /// Removes every line of that name.
-    pub fn remove(&mut self, name: &str) {
-        if !self.candidates(name).is_empty() {
-            self.remove_where(|n| n.eq_ignore_ascii_case(name.as_bytes()));
+    pub fn remove(&mut self, name: FieldName<'_>) {
+        let Self { text, lines, names } = self;
+        if names.has(name) {
+            lines.retain(|line| !line.is(name, text));
         }
     }
 

@@ -3,63 +3,60 @@
 
 use super::framing::{self, BodyFraming};
 use super::head::{FieldLines, RequestHead, ResponseHead, Version};
+use super::names::{self, FieldName, Names};
 use super::request::max_forwards;
 use super::target::RequestTarget;
 
 /// Fields that belong to one connection (RFC 9110 section 7.6.1), and those of a dance that ends
 /// here. Transfer-Encoding is not among them: bodies are forwarded in the coding they came in.
-const HOP_BY_HOP: [&str; 9] = [
-    "Connection",
-    "Proxy-Connection",
-    "Keep-Alive",
-    "TE",
-    "Upgrade",
-    "Proxy-Authorization",
-    "Proxy-Authenticate",
-    "Proxy-Authentication-Info",
-    "HTTP2-Settings",
-];
+const HOP_BY_HOP: Names = Names::of(&[
+    names::CONNECTION,
+    names::PROXY_CONNECTION,
+    names::KEEP_ALIVE,
+    names::TE,
+    names::UPGRADE,
+    names::PROXY_AUTHORIZATION,
+    names::PROXY_AUTHENTICATE,
+    names::PROXY_AUTHENTICATION_INFO,
+    names::HTTP2_SETTINGS,
+]);
 
 /// Fields no connection option may remove: they are for everybody, and without them the message
 /// would be another one. So would it without those that begin with `Content-` or `If-`.
-const NEVER_REMOVED: [&str; 11] = [
-    "Host",
-    "Transfer-Encoding",
-    "Authorization",
-    "WWW-Authenticate",
-    "Cookie",
-    "Set-Cookie",
-    "Cache-Control",
-    "Expect",
-    "Max-Forwards",
-    "Range",
-    "Location",
-];
+const NEVER_REMOVED: Names = Names::of(&[
+    names::HOST,
+    names::TRANSFER_ENCODING,
+    names::AUTHORIZATION,
+    names::WWW_AUTHENTICATE,
+    names::COOKIE,
+    names::SET_COOKIE,
+    names::CACHE_CONTROL,
+    names::EXPECT,
+    names::MAX_FORWARDS,
+    names::RANGE,
+    names::LOCATION,
+]);
 const NEVER_REMOVED_BEGIN: [&str; 2] = ["Content-", "If-"];
 
-fn is_among(name: &[u8], names: &[&str]) -> bool {
-    names.iter().any(|n| n.as_bytes().eq_ignore_ascii_case(name))
-}
-
-fn is_end_to_end(name: &[u8]) -> bool {
+fn is_end_to_end(name: FieldName<'_>) -> bool {
     let begins = |start: &&str| {
-        name.get(..start.len()).is_some_and(|n| n.eq_ignore_ascii_case(start.as_bytes()))
+        let beginning = name.as_str().get(..start.len());
+        beginning.is_some_and(|beginning| beginning.eq_ignore_ascii_case(start))
     };
-    is_among(name, &NEVER_REMOVED) || NEVER_REMOVED_BEGIN.iter().any(begins)
+    NEVER_REMOVED.has(name) || NEVER_REMOVED_BEGIN.iter().any(begins)
 }
 
 /// Removes hop-by-hop fields, those that Connection names included.
 pub fn remove_hop_by_hop(fields: &mut FieldLines) {
-    if fields.contains("connection") {
-        let named = fields.all("connection").collect::<Vec<_>>().join(&b',');
+    if fields.contains(names::CONNECTION) {
+        let named = fields.all(names::CONNECTION).collect::<Vec<_>>().join(&b',');
         fields.remove_where(|name| {
             let mut options = named.split(|b| *b == b',').map(<[u8]>::trim_ascii);
-            options.any(|n| n.eq_ignore_ascii_case(name)) && !is_end_to_end(name)
+            let is_option = |option: &[u8]| option.eq_ignore_ascii_case(name.as_str().as_bytes());
+            options.any(is_option) && !is_end_to_end(name)
         });
     }
-    for name in HOP_BY_HOP {
-        fields.remove(name);
-    }
+    fields.remove_all(HOP_BY_HOP);
 }
 
 /// The protocols that a request offers to switch to (RFC 9110 section 7.8). Not behind a body,
@@ -70,9 +67,9 @@ fn wanted_upgrade(head: &RequestHead, framing: BodyFraming) -> Option<Vec<u8>> {
     let asks = head.version == Version::Http11
         && head.method != "CONNECT"
         && framing.is_empty()
-        && fields.has_member("connection", "upgrade")
-        && !fields.has_member("upgrade", "h2c");
-    fields.first("upgrade").filter(|value| asks && !value.is_empty()).map(<[u8]>::to_vec)
+        && fields.has_member(names::CONNECTION, "upgrade")
+        && !fields.has_member(names::UPGRADE, "h2c");
+    fields.first(names::UPGRADE).filter(|value| asks && !value.is_empty()).map(<[u8]>::to_vec)
 }
 
 /// A field line that every request shall have, or (without a value) shall not.
@@ -97,27 +94,27 @@ pub fn prepare_request(
     remove_hop_by_hop(&mut head.fields);
     push_upgrade(&mut head.fields, upgrade);
     if let Some(left) = max_forwards(head) {
-        head.fields.set("Max-Forwards", left.saturating_sub(1).to_string().as_bytes());
+        head.fields.set(names::MAX_FORWARDS, left.saturating_sub(1).to_string().as_bytes());
     }
     for FieldReplacement { name, value } in replacements {
         match value {
-            Some(value) => head.fields.set(name, value.as_bytes()),
-            None => head.fields.remove(name),
+            Some(value) => head.fields.set(FieldName::new(name), value.as_bytes()),
+            None => head.fields.remove(FieldName::new(name)),
         }
     }
     // However it was spelt: one line, one value.
     match framing {
         BodyFraming::Length(_) => unify_content_length(&mut head.fields),
-        BodyFraming::Chunked => head.fields.set("Transfer-Encoding", b"chunked"),
+        BodyFraming::Chunked => head.fields.set(names::TRANSFER_ENCODING, b"chunked"),
         BodyFraming::None | BodyFraming::UntilClose => {}
     }
     head.target = target.encode(to_origin, &head.method);
     // Host follows the target whatever the client wrote into it (RFC 9112 section 3.2.2).
     if let Some(host) = target.host_field() {
-        if head.fields.contains("host") {
-            head.fields.set("Host", host.as_bytes());
+        if head.fields.contains(names::HOST) {
+            head.fields.set(names::HOST, host.as_bytes());
         } else {
-            head.fields.push_front("Host", host.as_bytes());
+            head.fields.push_front(names::HOST, host.as_bytes());
         }
     }
 }
@@ -128,21 +125,21 @@ pub fn prepare_request(
 #[must_use]
 pub fn without_body(head: &RequestHead, framing: BodyFraming, asks: bool) -> RequestHead {
     let mut head = head.clone();
-    head.fields.remove("Expect");
+    head.fields.remove(names::EXPECT);
     // Of Connection, nothing else is left here.
-    head.fields.remove("Connection");
-    head.fields.remove("Upgrade");
+    head.fields.remove(names::CONNECTION);
+    head.fields.remove(names::UPGRADE);
     if framing != BodyFraming::None {
-        head.fields.remove("Transfer-Encoding");
-        head.fields.remove("Trailer");
-        head.fields.set("Content-Length", b"0");
+        head.fields.remove(names::TRANSFER_ENCODING);
+        head.fields.remove(names::TRAILER);
+        head.fields.set(names::CONTENT_LENGTH, b"0");
     }
     if asks {
         "OPTIONS".clone_into(&mut head.method);
-        head.fields.remove("Content-Length");
-        head.fields.remove("Content-Type");
+        head.fields.remove(names::CONTENT_LENGTH);
+        head.fields.remove(names::CONTENT_TYPE);
         // It would mean something now: Squid answers a 0 by itself, and asks for no login.
-        head.fields.remove("Max-Forwards");
+        head.fields.remove(names::MAX_FORWARDS);
     }
     head
 }
@@ -151,7 +148,8 @@ pub fn without_body(head: &RequestHead, framing: BodyFraming, asks: bool) -> Req
 /// (RFC 9112 section 9.3). Proxy-Connection counts as well: old clients and parents mean it.
 pub fn persists(version: Version, fields: &FieldLines) -> bool {
     let option = |name: &str| {
-        fields.has_member("connection", name) || fields.has_member("proxy-connection", name)
+        fields.has_member(names::CONNECTION, name)
+            || fields.has_member(names::PROXY_CONNECTION, name)
     };
     match version {
         Version::Http11 => !option("close"),
@@ -180,24 +178,24 @@ pub fn prepare_response(
     let delimited = !decode && framing != BodyFraming::UntilClose;
     if head.status == 204 {
         remove_framing(&mut head.fields);
-    } else if head.fields.contains("transfer-encoding") {
+    } else if head.fields.contains(names::TRANSFER_ENCODING) {
         // It overrides Content-Length; passing on both would invite another reading.
-        head.fields.remove("Content-Length");
+        head.fields.remove(names::CONTENT_LENGTH);
         if framing == BodyFraming::Chunked {
-            head.fields.set("Transfer-Encoding", b"chunked");
+            head.fields.set(names::TRANSFER_ENCODING, b"chunked");
         }
     } else {
         unify_content_length(&mut head.fields);
     }
     if client == Version::Http10 && framing != BodyFraming::UntilClose {
-        head.fields.remove("Transfer-Encoding");
-        head.fields.remove("Trailer");
+        head.fields.remove(names::TRANSFER_ENCODING);
+        head.fields.remove(names::TRAILER);
     }
     let persists = client_persists && delimited;
     if !persists {
-        head.fields.push("Connection", b"close");
+        head.fields.push(names::CONNECTION, b"close");
     } else if client == Version::Http10 {
-        head.fields.push("Connection", b"keep-alive");
+        head.fields.push(names::CONNECTION, b"keep-alive");
     }
     ResponsePlan { persists, decode }
 }
@@ -206,24 +204,25 @@ pub fn prepare_response(
 fn unify_content_length(fields: &mut FieldLines) {
     let digits = |rest: &[u8]| rest.iter().all(u8::is_ascii_digit);
     let is_plain = |value: &[u8]| matches!(value, [b'1'..=b'9', rest @ ..] if digits(rest));
-    if fields.all("content-length").enumerate().all(|(at, value)| at == 0 && is_plain(value)) {
+    if fields.all(names::CONTENT_LENGTH).enumerate().all(|(at, value)| at == 0 && is_plain(value)) {
         return;
     }
     if let Ok(Some(length)) = framing::content_length(fields) {
-        fields.set("Content-Length", length.to_string().as_bytes());
+        fields.set(names::CONTENT_LENGTH, length.to_string().as_bytes());
     }
 }
 
 fn remove_framing(fields: &mut FieldLines) {
-    fields.remove("Content-Length");
-    fields.remove("Transfer-Encoding");
+    fields.remove(names::CONTENT_LENGTH);
+    fields.remove(names::TRANSFER_ENCODING);
 }
 
 /// Makes ready what no body can follow: an interim response; and the 2xx to a CONNECT or the 101,
 /// behind which a tunnel begins, so that nothing may speak of closing either (RFC 9110 section
 /// 9.3.6; Jetty's client obeys a `Connection: close` here).
 pub fn prepare_bodyless(head: &mut ResponseHead) {
-    let upgrade = head.fields.first("upgrade").filter(|_| head.status == 101).map(<[u8]>::to_vec);
+    let upgrade =
+        head.fields.first(names::UPGRADE).filter(|_| head.status == 101).map(<[u8]>::to_vec);
     remove_hop_by_hop(&mut head.fields);
     remove_framing(&mut head.fields);
     push_upgrade(&mut head.fields, upgrade);
@@ -231,15 +230,15 @@ pub fn prepare_bodyless(head: &mut ResponseHead) {
 
 fn push_upgrade(fields: &mut FieldLines, protocols: Option<Vec<u8>>) {
     if let Some(protocols) = protocols {
-        fields.push("Connection", b"Upgrade");
-        fields.push("Upgrade", &protocols);
+        fields.push(names::CONNECTION, b"Upgrade");
+        fields.push(names::UPGRADE, &protocols);
     }
 }
 
 /// Whether a 101 switches to what `request` asked for (RFC 9110 section 7.8).
 pub fn is_wanted_upgrade(head: &ResponseHead, request: &FieldLines) -> bool {
-    let protocol = head.fields.first("upgrade").map(std::str::from_utf8);
-    matches!(protocol, Some(Ok(protocol)) if request.has_member("upgrade", protocol))
+    let protocol = head.fields.first(names::UPGRADE).map(std::str::from_utf8);
+    matches!(protocol, Some(Ok(protocol)) if request.has_member(names::UPGRADE, protocol))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::chunked::{Extension, TrailerName};
 use super::head::{FieldLines, RequestHead, ResponseHead, Version, is_tchar};
+use super::names;
 
 /// How a body is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,16 +64,16 @@ impl BodyFraming {
     /// Whatever two recipients could read in two ways.
     pub fn of_request(head: &RequestHead) -> Result<Self, FramingError> {
         let length = content_length(&head.fields)?;
-        if !head.fields.contains("transfer-encoding") {
+        if !head.fields.contains(names::TRANSFER_ENCODING) {
             return Ok(length.map_or(Self::None, Self::Length));
         }
-        if head.fields.contains("content-length") {
+        if head.fields.contains(names::CONTENT_LENGTH) {
             return Err(FramingError::Both);
         }
         if head.version == Version::Http10 || !is_chunked(&head.fields) {
             return Err(FramingError::TransferEncoding);
         }
-        let mut lines = head.fields.all("transfer-encoding");
+        let mut lines = head.fields.all(names::TRANSFER_ENCODING);
         let alone = lines.next().is_some_and(|value| value.eq_ignore_ascii_case(b"chunked"));
         if alone && lines.next().is_none() { Ok(Self::Chunked) } else { Err(FramingError::Coding) }
     }
@@ -87,7 +88,7 @@ impl BodyFraming {
         if tunnel || matches!(head.status, 100..=199 | 204) {
             return Ok(Self::None);
         }
-        let mut codings = head.fields.all("transfer-encoding");
+        let mut codings = head.fields.all(names::TRANSFER_ENCODING);
         let framing = match (codings.next().map(<[u8]>::to_ascii_lowercase), codings.next()) {
             (None, _) => content_length(&head.fields)?.map_or(Self::UntilClose, Self::Length),
             (Some(coding), None) if coding == b"chunked" => Self::Chunked,
@@ -119,7 +120,7 @@ const MAX_LENGTH: u64 = u64::MAX >> 1;
 /// [`FramingError::ContentLength`].
 pub fn content_length(fields: &FieldLines) -> Result<Option<u64>, FramingError> {
     let mut found = None;
-    for value in fields.all("content-length").flat_map(|line| line.split(|b| *b == b',')) {
+    for value in fields.all(names::CONTENT_LENGTH).flat_map(|line| line.split(|b| *b == b',')) {
         let digits = value.trim_ascii();
         if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
             return Err(FramingError::ContentLength);
@@ -137,8 +138,8 @@ pub fn content_length(fields: &FieldLines) -> Result<Option<u64>, FramingError> 
 /// Whether chunked is the last transfer coding and applied once.
 fn is_chunked(fields: &FieldLines) -> bool {
     let chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
-    fields.members("transfer-encoding").last().is_some_and(chunked)
-        && fields.members("transfer-encoding").filter(|coding| chunked(coding)).count() == 1
+    fields.members(names::TRANSFER_ENCODING).last().is_some_and(chunked)
+        && fields.members(names::TRANSFER_ENCODING).filter(|coding| chunked(coding)).count() == 1
 }
 
 /// Follows a body through the buffers it arrives in, cut anywhere.

@@ -7,6 +7,7 @@ pub mod fields;
 pub mod forwarding;
 pub mod framing;
 pub mod head;
+pub mod names;
 pub mod redaction;
 pub mod reply;
 pub mod request;

@@ -4,11 +4,13 @@ use std::fmt::Display;
 
 use super::framing::BodyFraming;
 use super::head::{RequestHead, Version};
+use super::names::{self, FieldName};
 use super::reply::Reply;
 use super::target::{Authority, RequestTarget};
 
 /// Fields that say one thing: of two lines, the next hop may believe the other one.
-const SINGLE: [&str; 4] = ["Host", "Authorization", "Proxy-Authorization", "Max-Forwards"];
+const SINGLE: [FieldName<'static>; 4] =
+    [names::HOST, names::AUTHORIZATION, names::PROXY_AUTHORIZATION, names::MAX_FORWARDS];
 
 const ALLOW: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT";
 
@@ -26,7 +28,7 @@ pub fn check(head: &RequestHead) -> Result<(RequestTarget, BodyFraming), Reply> 
         BodyFraming::of_request(head).map_err(|error| unreadable(error.status(), &error))?;
     let bodyless = matches!(head.method.as_str(), "CONNECT" | "TRACE");
     let target = RequestTarget::parse(&head.method, &head.target);
-    let host = head.fields.first("host");
+    let host = head.fields.first(names::HOST);
     // Mostly it says the same as the target.
     let is_target = |value| {
         let host = target.as_ref().ok().and_then(RequestTarget::host_field);
@@ -35,7 +37,7 @@ pub fn check(head: &RequestHead) -> Result<(RequestTarget, BodyFraming), Reply> 
     let is_number = |value: &[u8]| !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     let why = if bodyless && !framing.is_empty() {
         "a CONNECT or TRACE request has no body"
-    } else if SINGLE.iter().any(|name| head.fields.all(name).nth(1).is_some()) {
+    } else if SINGLE.iter().any(|name| head.fields.all(*name).nth(1).is_some()) {
         "it has two lines of a field that says one thing, like Host"
     } else if host.is_none() && head.version == Version::Http11 {
         "it has no Host"
@@ -43,7 +45,7 @@ pub fn check(head: &RequestHead) -> Result<(RequestTarget, BodyFraming), Reply> 
         .is_some_and(|value| !value.is_empty() && !is_target(value) && !Authority::is_valid(value))
     {
         "its Host is none"
-    } else if head.fields.first("max-forwards").is_some_and(|value| !is_number(value)) {
+    } else if head.fields.first(names::MAX_FORWARDS).is_some_and(|value| !is_number(value)) {
         "its Max-Forwards is no number"
     } else {
         return target.map(|it| (it, framing)).map_err(|error| unreadable(400, &error));
@@ -55,7 +57,7 @@ pub fn check(head: &RequestHead) -> Result<(RequestTarget, BodyFraming), Reply> 
 /// section 7.6.2); a number beyond all sense is a large one.
 pub fn max_forwards(head: &RequestHead) -> Option<u64> {
     let counts = matches!(head.method.as_str(), "OPTIONS" | "TRACE");
-    let value = head.fields.first("max-forwards").filter(|_| counts)?;
+    let value = head.fields.first(names::MAX_FORWARDS).filter(|_| counts)?;
     Some(std::str::from_utf8(value).ok()?.parse().unwrap_or(u64::MAX))
 }
 

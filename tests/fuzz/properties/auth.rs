@@ -18,7 +18,7 @@ const MOMENT: Moment = Moment { file_time: 1, client_challenge: [7; 8] };
 fn demand(side: Side, lines: &[&[u8]]) -> Option<ResponseHead> {
     let mut wire = format!("HTTP/1.1 {} X\r\n", side.status()).into_bytes();
     for line in lines {
-        wire.extend_from_slice(side.challenge_field().as_bytes());
+        wire.extend_from_slice(side.challenge_field().as_str().as_bytes());
         wire.extend_from_slice(b": ");
         wire.extend_from_slice(line);
         wire.extend_from_slice(b"\r\n");
