@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::dump;
-use crate::http::head::{HeadError, MAX_HEAD, find_end};
+use crate::http::ends::find_end;
+use crate::http::head::{HeadError, MAX_HEAD};
 use crate::sys::{self, Pipe, Wait};
 
 /// How much is read at once: at first, which is enough for all but a few heads and costs thousands

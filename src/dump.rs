@@ -6,8 +6,8 @@ use std::net::TcpStream;
 use log::Level;
 
 use crate::auth::describe;
+use crate::http::ends::find_end;
 use crate::http::fields::FieldLines;
-use crate::http::head::find_end;
 use crate::http::names::FieldName;
 use crate::http::redaction::redact;
 use crate::logging::{BYTES, LOGINS};

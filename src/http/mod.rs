@@ -3,6 +3,7 @@
 
 pub mod challenge;
 pub mod chunked;
+pub mod ends;
 pub mod fields;
 pub mod forwarding;
 pub mod framing;
