@@ -55,8 +55,8 @@ pub fn run(config: Config, args: &Args, out: &mut dyn FnMut(&str)) -> bool {
         gateway: &gateway,
         report: Report::new(out),
         target: match url {
-            RequestTarget::Absolute { scheme, authority, .. } if scheme == "https" => {
-                RequestTarget::Authority(authority.clone())
+            RequestTarget::Absolute(url) if url.has_scheme("https") => {
+                RequestTarget::Authority(url.authority().clone())
             }
             other => other.clone(),
         },

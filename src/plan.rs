@@ -108,7 +108,7 @@ pub fn plan(
 /// The reply to the client, when it cannot.
 pub fn direct(target: &RequestTarget, login: OriginLogin) -> Result<OriginLogin, Reply> {
     match target {
-        RequestTarget::Absolute { scheme, .. } if scheme != "http" => Err(Reply::new(
+        RequestTarget::Absolute(url) if !url.has_scheme("http") => Err(Reply::new(
             501,
             "Without a parent proxy only http:// can be fetched this way; https goes through \
              CONNECT, which programs use when https_proxy names this proxy.",

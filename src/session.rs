@@ -189,7 +189,7 @@ impl Session {
                 Ok(plan) => forward(gateway, &mut head, &plan, &mut body, log).map_err(|trouble| {
                     match trouble {
                         Trouble::Failure(failure) => {
-                            let target = plan.target.encode(false, &head.method);
+                            let target = plan.target.encode(false);
                             let target = target::printable(&target);
                             failure.log(&format_args!("{} {target}", head.method));
                             failure.reply(gateway.is_per_client())

@@ -216,8 +216,8 @@ impl Args {
 /// What `--diagnose` asks for.
 fn url(text: &str) -> Option<RequestTarget> {
     let target = RequestTarget::parse("GET", text).ok()?;
-    let RequestTarget::Absolute { scheme, .. } = &target else { return None };
-    let fetched = ["http", "https"].contains(&scheme.as_str());
+    let RequestTarget::Absolute(url) = &target else { return None };
+    let fetched = url.has_scheme("http") || url.has_scheme("https");
     (fetched && text.bytes().all(|b| b.is_ascii_graphic())).then_some(target)
 }
 

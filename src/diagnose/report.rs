@@ -70,7 +70,7 @@ impl<'a> Report<'a> {
     /// What is about to be diagnosed.
     pub(super) fn introduce(&mut self, url: &RequestTarget, config: &Config, args: &Args) {
         let given = if args.url.is_some() { "" } else { " (none was given)" };
-        self.line(&format!("Diagnosis with the URL {}{given}", url.encode(false, "GET")));
+        self.line(&format!("Diagnosis with the URL {}{given}", url.encode(false)));
         let account = match &config.account {
             Account::Known(account) => {
                 format!("{}, NTLM_DIALECT {}", user(account), dialect_name(config.dialect))

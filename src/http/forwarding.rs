@@ -108,7 +108,10 @@ pub fn prepare_request(
         BodyFraming::Chunked => head.fields.set(names::TRANSFER_ENCODING, b"chunked"),
         BodyFraming::None | BodyFraming::UntilClose => {}
     }
-    head.target = target.encode(to_origin, &head.method);
+    let form = target.encode(to_origin);
+    if head.target != form {
+        head.target = form.into_owned();
+    }
     // Host follows the target whatever the client wrote into it (RFC 9112 section 3.2.2).
     if let Some(host) = target.host_field() {
         if head.fields.contains(names::HOST) {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::ops::Range;
 
 /// A host and a port (RFC 3986 section 3.2): `host`, `host:port`, `[v6]:port`. No userinfo.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -90,22 +91,22 @@ impl Authority {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestTarget {
     /// absolute-form: what clients send to a proxy.
-    Absolute {
-        /// The scheme, lower-cased.
-        scheme: String,
-        /// Who is meant.
-        authority: Authority,
-        /// Scheme and authority as written, without userinfo: `http://Example.test:80`.
-        prefix: String,
-        /// Path and query as written, perhaps empty; without fragment.
-        path: String,
-    },
+    Absolute(AbsoluteForm),
     /// authority-form: CONNECT.
     Authority(Authority),
     /// origin-form: what is sent to an origin server, so whoever sends it means this program.
     Origin,
     /// asterisk-form: OPTIONS for the recipient itself.
     Asterisk,
+}
+
+/// A URL as it was written, without userinfo and fragment, and where its parts are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AbsoluteForm {
+    text: String,
+    /// Host and port.
+    host: Range<usize>,
+    authority: Authority,
 }
 
 /// Why a text is no request-target.
@@ -143,6 +144,42 @@ impl RequestTarget {
         if target == "*" && method == "OPTIONS" {
             return Ok(Self::Asterisk);
         }
+        AbsoluteForm::parse(method, target).map(Self::Absolute)
+    }
+
+    /// The target as the next hop wants it: origin-form for the origin, else absolute-form
+    /// (RFC 9112 sections 3.2.1, 3.2.2 and 3.2.4).
+    pub fn encode(&self, to_origin: bool) -> Cow<'_, str> {
+        match self {
+            Self::Absolute(url) if !to_origin => Cow::Borrowed(&url.text),
+            Self::Absolute(url) if !url.path().is_empty() => Cow::Borrowed(url.path()),
+            Self::Authority(authority) => Cow::Owned(authority.to_string()),
+            Self::Origin => Cow::Borrowed("/"),
+            Self::Absolute(_) | Self::Asterisk => Cow::Borrowed("*"),
+        }
+    }
+
+    /// The value of Host that goes with it.
+    pub fn host_field(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Absolute(url) => url.text.get(url.host.clone()).map(Cow::Borrowed),
+            Self::Authority(authority) => Some(authority.to_string().into()),
+            Self::Origin | Self::Asterisk => None,
+        }
+    }
+
+    /// Whom the request is for; `None` where it is for this program.
+    pub fn authority(&self) -> Option<&Authority> {
+        match self {
+            Self::Absolute(url) => Some(&url.authority),
+            Self::Authority(authority) => Some(authority),
+            Self::Origin | Self::Asterisk => None,
+        }
+    }
+}
+
+impl AbsoluteForm {
+    fn parse(method: &str, target: &str) -> Result<Self, TargetError> {
         let (scheme, rest) = target
             .split_once(':')
             .and_then(|(scheme, rest)| Some((scheme, rest.strip_prefix("//")?)))
@@ -153,64 +190,41 @@ impl RequestTarget {
             return Err(TargetError::Form);
         }
         let (rest, _fragment) = rest.split_once('#').unwrap_or((rest, ""));
-        let (authority, path) = rest
-            .split_at_checked(rest.find(['/', '?']).unwrap_or(rest.len()))
-            .unwrap_or((rest, ""));
+        let end = rest.bytes().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
         // Userinfo is for the client alone (RFC 9110 section 4.2.4). A second @ or a backslash in
         // it would leave open where it ends.
         let (userinfo, host) = authority.split_once('@').unwrap_or(("", authority));
         if !userinfo.bytes().all(|b| is_host_byte(b) || b"%:".contains(&b)) {
             return Err(TargetError::Authority(AuthorityError::BadHost));
         }
-        let lower = scheme.to_ascii_lowercase();
-        let default_port = match lower.as_str() {
-            "https" => 443,
-            "ftp" => 21,
-            _ => 80,
-        };
-        let authority =
-            Authority::parse(host, Some(default_port)).map_err(TargetError::Authority)?;
+        let ports = [("https", 443), ("ftp", 21)];
+        let port = ports.iter().find(|(name, _)| scheme.eq_ignore_ascii_case(name));
+        let port = port.map_or(80, |(_, port)| *port);
+        let authority = Authority::parse(host, Some(port)).map_err(TargetError::Authority)?;
         let host = host.strip_suffix(':').unwrap_or(host);
-        let prefix = [scheme, "://", host].concat();
-        Ok(Self::Absolute { scheme: lower, authority, prefix, path: path.to_owned() })
+        // Without a path it is the root that is meant (RFC 9110 section 4.2.3), or with OPTIONS the
+        // server as a whole (RFC 9112 section 3.2.4).
+        let is_whole = path.starts_with('/') || path.is_empty() && method == "OPTIONS";
+        let text = [scheme, "://", host, if is_whole { "" } else { "/" }, path].concat();
+        let begin = scheme.len().saturating_add("://".len());
+        Ok(Self { text, host: begin..begin.saturating_add(host.len()), authority })
     }
 
-    /// The target as the next hop wants it: origin-form for the origin, else absolute-form
-    /// (RFC 9112 sections 3.2.1, 3.2.2 and 3.2.4).
-    pub fn encode(&self, to_origin: bool, method: &str) -> String {
-        match self {
-            Self::Absolute { prefix, path, .. } => {
-                let prefix = if to_origin { "" } else { prefix };
-                match (path.as_str(), method) {
-                    ("", "OPTIONS") if to_origin => "*".to_owned(),
-                    ("", "OPTIONS") => prefix.to_owned(),
-                    (path, _) if path.starts_with('/') => [prefix, path].concat(),
-                    (path, _) => [prefix, "/", path].concat(),
-                }
-            }
-            Self::Authority(authority) => authority.to_string(),
-            Self::Origin => "/".to_owned(),
-            Self::Asterisk => "*".to_owned(),
-        }
+    /// Whether it has that scheme.
+    pub fn has_scheme(&self, scheme: &str) -> bool {
+        let own = self.text.split_once(':').map_or("", |(scheme, _)| scheme);
+        own.eq_ignore_ascii_case(scheme)
     }
 
-    /// The value of Host that goes with it.
-    pub fn host_field(&self) -> Option<Cow<'_, str>> {
-        match self {
-            Self::Absolute { scheme, prefix, .. } => {
-                prefix.get(scheme.len()..)?.strip_prefix("://").map(Cow::Borrowed)
-            }
-            Self::Authority(authority) => Some(authority.to_string().into()),
-            Self::Origin | Self::Asterisk => None,
-        }
+    /// Whom it is for.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
     }
 
-    /// Whom the request is for; `None` where it is for this program.
-    pub fn authority(&self) -> Option<&Authority> {
-        match self {
-            Self::Absolute { authority, .. } | Self::Authority(authority) => Some(authority),
-            Self::Origin | Self::Asterisk => None,
-        }
+    /// Path and query; empty where a server as a whole is meant.
+    pub fn path(&self) -> &str {
+        self.text.get(self.host.end..).unwrap_or_default()
     }
 }
 
