@@ -4,6 +4,7 @@ use crate::conn::Conn;
 use crate::exchange::{Exchange, NextHop, Outgoing, Retry};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
+use crate::hop::HopName;
 use crate::http::target::Authority;
 use crate::parents::{ORIGIN_CONNECT_TIMEOUT, dial};
 use crate::request_body::RequestBody;
@@ -25,8 +26,7 @@ pub fn through_parents(
         return Ok(None);
     }
     let (mut errors, mut lost, mut reached, mut risked) = (Vec::new(), None, false, false);
-    let order = parents.order();
-    for parent in &order {
+    for parent in parents.order() {
         let exchange = Exchange::new(gateway, NextHop::Parent(parent), request);
         loop {
             let failure = match exchange.run(body) {
@@ -38,7 +38,7 @@ pub fn through_parents(
                 answered => return answered.map(Some),
             };
             let (retry, elsewhere) = exchange.retry();
-            let elsewhere = elsewhere || retry == Retry::Once && order.len() > 1;
+            let elsewhere = elsewhere || retry == Retry::Once && parents.count() > 1;
             if elsewhere {
                 parents.note_silence(parent);
             }
@@ -72,7 +72,8 @@ pub fn to_origin(
     request: &Outgoing<'_>,
     body: &mut RequestBody<'_>,
 ) -> Result<Answer, Failure> {
-    Exchange::new(gateway, NextHop::Origin(origin), request).run(body)
+    let name = HopName { authority: origin.clone(), is_parent: false };
+    Exchange::new(gateway, NextHop::Origin(&name), request).run(body)
 }
 
 /// Opens a connection to the origin itself, for a tunnel.

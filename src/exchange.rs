@@ -9,9 +9,10 @@ use crate::auth::credentials::Credentials;
 use crate::auth::{self, Handshake, Refusal, Side, Verdict};
 use crate::conn::Conn;
 use crate::dump;
-use crate::failure::{Failure, HopName};
+use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::guard::Attempt;
+use crate::hop::HopName;
 use crate::http::challenge::Challenge;
 use crate::http::forwarding;
 use crate::http::framing::BodyFraming;
@@ -20,7 +21,7 @@ use crate::http::target::Authority;
 use crate::leg::Leg;
 use crate::ntlm::crypto;
 use crate::parents::{ORIGIN_CONNECT_TIMEOUT, Parent, dial};
-use crate::pool::{Idle, Key, Private};
+use crate::pool::{Idle, Key, OwnedKey, Private};
 use crate::request_body::RequestBody;
 use crate::response::{self, Answer, Upstream};
 use crate::sys;
@@ -40,16 +41,7 @@ pub enum NextHop<'a> {
     /// A parent.
     Parent(&'a Parent),
     /// The origin itself.
-    Origin(&'a Authority),
-}
-
-impl NextHop<'_> {
-    fn authority(&self) -> &Authority {
-        match self {
-            Self::Parent(parent) => &parent.authority,
-            Self::Origin(authority) => authority,
-        }
-    }
+    Origin(&'a HopName),
 }
 
 /// A request as it goes on.
@@ -59,7 +51,7 @@ pub struct Outgoing<'a> {
     /// As whom a login is answered.
     pub account: Option<&'a Arc<Credentials>>,
     /// The connection is for this client alone.
-    pub private: Option<Private>,
+    pub private: Option<&'a Private>,
 }
 
 /// What stays the same through every leg of one exchange.
@@ -68,7 +60,7 @@ pub struct Exchange<'a> {
     hop: NextHop<'a>,
     side: Side,
     head: &'a RequestHead,
-    key: Key,
+    key: Key<'a>,
     /// The next hop was reached: by a fresh connection, or it answered.
     reached: Cell<bool>,
     /// How many connections ended without an answer.
@@ -90,18 +82,17 @@ pub enum Retry {
 
 impl<'a> Exchange<'a> {
     /// An exchange that has not begun.
-    pub fn new(gateway: &'a Gateway, hop: NextHop<'a>, request: &'a Outgoing<'_>) -> Self {
-        let is_parent = matches!(hop, NextHop::Parent(_));
+    pub fn new(gateway: &'a Gateway, hop: NextHop<'a>, request: &Outgoing<'a>) -> Self {
+        let name = match hop {
+            NextHop::Parent(parent) => &parent.name,
+            NextHop::Origin(name) => name,
+        };
         Self {
             gateway,
             hop,
-            side: if is_parent { Side::Proxy } else { Side::Origin },
+            side: name.side(),
             head: request.head,
-            key: Key {
-                hop: HopName { authority: hop.authority().clone(), is_parent },
-                credentials: request.account.cloned(),
-                private: request.private.clone(),
-            },
+            key: Key { hop: name, credentials: request.account, private: request.private },
             reached: Cell::new(false),
             ended: Cell::new(0),
             retry: Cell::new(Retry::Never),
@@ -129,7 +120,7 @@ impl<'a> Exchange<'a> {
         // A connection in the pool need not be logged in, or no longer be.
         if self.ended.get() == 0
             && (body.is_repeatable() || !self.gateway.guarded.contains(&self.guarded()))
-            && let Some(idle) = self.gateway.pool.take(&self.key)
+            && let Some(idle) = self.gateway.pool.take(self.key)
             && let Some(answer) = self.on_pooled(idle, body)?
         {
             return Ok(answer);
@@ -144,7 +135,7 @@ impl<'a> Exchange<'a> {
         let Idle { key, mut conn, since } = idle;
         self.tell_of(&conn, "a connection of the pool");
         let mut handshake = Handshake::new(self.side, self.head, None);
-        let standing = self.gateway.standings.take(&self.key);
+        let standing = self.gateway.standings.take(self.key);
         if standing.is_some() && !body.is_repeatable() {
             // A nonce may turn out to be stale; this body could not be sent again then.
             return Ok(None);
@@ -187,7 +178,7 @@ impl<'a> Exchange<'a> {
 
     /// The request on a connection of its own, with whatever handshake that takes.
     fn on_fresh(&self, body: &mut RequestBody<'_>) -> Result<Answer, Failure> {
-        let login = self.key.credentials.as_deref().map(|account| self.gateway.login(account));
+        let login = self.key.credentials.map(|account| self.gateway.login(account));
         let mut handshake = Handshake::new(self.side, self.head, login.transpose()?);
         // `None`: the next leg dials.
         let mut conn = None;
@@ -202,11 +193,11 @@ impl<'a> Exchange<'a> {
             };
             if leg.last
                 && attempt.is_none()
-                && let Some(account) = &self.key.credentials
+                && let Some(account) = self.key.credentials
             {
                 let asked = self.gateway.guard.attempt(account, self.side, &self.key.hop.authority);
                 attempt = Some(asked.map_err(|resting| {
-                    let name = HopName { authority: resting.by.clone(), ..self.key.hop };
+                    let name = HopName { authority: resting.by.clone(), ..*self.key.hop };
                     Failure::Resting(name, resting)
                 })?);
             }
@@ -250,7 +241,7 @@ impl<'a> Exchange<'a> {
                     let settled = handshake.is_settled();
                     self.leave_standing(handshake, &response);
                     let open = !matches!(self.hop, NextHop::Parent(p) if p.challenges());
-                    return self.answer(self.key.clone(), line, response, body, open || settled);
+                    return self.answer(self.key.to_owned(), line, response, body, open || settled);
                 }
                 // A place that needs no login: the bodyless leg was taken for the request. Once: who
                 // then demands one of the whole request has to answer NEGOTIATE.
@@ -304,7 +295,7 @@ impl<'a> Exchange<'a> {
                                 failure.log(&self.head.method);
                             }
                             let nobody = self.key.credentials.is_none();
-                            self.answer(self.key.clone(), line, response, body, nobody)
+                            self.answer(self.key.to_owned(), line, response, body, nobody)
                         }
                     };
                 }
@@ -353,7 +344,7 @@ impl<'a> Exchange<'a> {
             return Leg { field: Some(field), with_body: false, asks, last: false };
         }
         if body.is_repeatable() {
-            let standing = self.gateway.standings.take(&self.key);
+            let standing = self.gateway.standings.take(self.key);
             let field = standing.map(|standing| handshake.resume(standing));
             return Leg { field, ..Leg::PLAIN };
         }
@@ -370,7 +361,7 @@ impl<'a> Exchange<'a> {
     fn leave_standing(&self, handshake: Handshake<'_>, response: &ResponseHead) {
         if let Some(mut standing) = handshake.into_standing() {
             standing.renew(self.side, response);
-            self.gateway.standings.put(self.key.clone(), standing);
+            self.gateway.standings.put(self.key.to_owned(), standing);
         }
     }
 
@@ -404,11 +395,11 @@ impl<'a> Exchange<'a> {
         body.send(conn, wire)?;
         let mut interim = 0_u8;
         loop {
-            let response = response::read_head(conn, &self.key.hop, self.patience(leg), fields);
+            let response = response::read_head(conn, self.key.hop, self.patience(leg), fields);
             let response = match response {
                 Err(Failure::Closed(..)) if interim > 0 => {
                     let what = "it ends behind an interim one";
-                    return Err(Failure::bad_response(&self.key.hop, &what));
+                    return Err(Failure::bad_response(self.key.hop, &what));
                 }
                 other => other?,
             };
@@ -427,7 +418,7 @@ impl<'a> Exchange<'a> {
             interim = interim.saturating_add(1);
             if interim > MAX_INTERIM {
                 let what = "it sends interim responses without end";
-                return Err(Failure::bad_response(&self.key.hop, &what));
+                return Err(Failure::bad_response(self.key.hop, &what));
             }
             body.relay_interim(response)?;
             body.resume(conn)?;
@@ -459,14 +450,14 @@ impl<'a> Exchange<'a> {
     /// `authenticated`: whether the connection is what its key in the pool says.
     fn answer(
         &self,
-        key: Key,
+        key: OwnedKey,
         conn: Conn,
         head: ResponseHead,
         body: &RequestBody<'_>,
         authenticated: bool,
     ) -> Result<Answer, Failure> {
         let framing = BodyFraming::of_response(&self.head.method, &head)
-            .map_err(|error| Failure::bad_response(&self.key.hop, &error))?;
+            .map_err(|error| Failure::bad_response(self.key.hop, &error))?;
         let anonymous = (!authenticated).then_some("it may not be logged in");
         let spoiled = anonymous.or_else(|| response::spoils(&head, framing, self.head, body));
         Ok(Answer { head, framing, upstream: Upstream { conn, key, spoiled } })
@@ -476,7 +467,7 @@ impl<'a> Exchange<'a> {
         let conn = self.gateway.connect(self.key.hop.is_parent, &|| {
             let dialed = match self.hop {
                 NextHop::Parent(parent) => self.gateway.parents.dial(parent),
-                NextHop::Origin(origin) => dial(origin, ORIGIN_CONNECT_TIMEOUT),
+                NextHop::Origin(origin) => dial(&origin.authority, ORIGIN_CONNECT_TIMEOUT),
             };
             self.reached.set(dialed.is_ok() || self.reached.get());
             dialed

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::auth::{Refusal, Side};
 use crate::guard::Resting;
+use crate::hop::HopName;
 use crate::http::framing::FramingError;
 use crate::http::reply::Reply;
-use crate::http::target::Authority;
 use crate::parents::DialError;
 
 /// The realm of every Basic challenge of ours: one, so that a browser asks once.
@@ -21,28 +21,6 @@ const OWN_ACCOUNT: &str = "the proxy user name and password that your program se
 /// What is said of a request that leads here again.
 pub const LOOP: &str = "This request leads back to ntlmaps itself: the URL or PARENT_PROXY names it, \
                         or two proxies name each other as their parent.";
-
-/// The next hop, as it is spoken of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HopName {
-    /// Where it is.
-    pub authority: Authority,
-    /// Whether it is a parent, else an origin.
-    pub is_parent: bool,
-}
-
-impl HopName {
-    fn side(&self) -> Side {
-        if self.is_parent { Side::Proxy } else { Side::Origin }
-    }
-}
-
-impl fmt::Display for HopName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let role = if self.is_parent { "parent proxy" } else { "server" };
-        write!(f, "{role} {}", self.authority)
-    }
-}
 
 /// Why there is no final response.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use crate::http::names;
 use crate::http::target::Authority;
 use crate::ntlm::{Client, Moment, crypto};
 use crate::parents::{self, DialError, Parents};
-use crate::pool::{Key, Pool};
+use crate::pool::{Key, OwnedKey, Pool};
 use crate::sys;
 use crate::urllog::UrlLog;
 
@@ -156,22 +156,22 @@ impl Gateway {
 /// Logins that later requests send without being asked, by next hop and account. One is out while
 /// a request uses it: a nonce counts its requests, and Squid refuses one that counts backwards.
 #[derive(Default)]
-pub struct Standings(Mutex<VecDeque<(Key, Standing)>>);
+pub struct Standings(Mutex<VecDeque<(OwnedKey, Standing)>>);
 
 impl Standings {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(Key, Standing)>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(OwnedKey, Standing)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes one out.
-    pub fn take(&self, key: &Key) -> Option<Standing> {
+    pub fn take(&self, key: Key<'_>) -> Option<Standing> {
         let mut all = self.lock();
-        let at = all.iter().rposition(|(k, _)| k == key)?;
+        let at = all.iter().rposition(|(own, _)| own.as_key() == key)?;
         all.remove(at).map(|(_, standing)| standing)
     }
 
     /// Leaves one that was accepted for the next request.
-    pub fn put(&self, key: Key, standing: Standing) {
+    pub fn put(&self, key: OwnedKey, standing: Standing) {
         let mut all = self.lock();
         if all.len() >= MAX_REMEMBERED {
             all.pop_front();

@@ -50,6 +50,7 @@
 //! - [`leg`]: one request of a handshake.
 //! - [`response`]: responses of a next hop as they come in. *Never* knows why they were asked for.
 //! - [`failure`]: trouble into words. *Never* names a secret.
+//! - [`hop`]: who gets a request next, as it is spoken of.
 //! - [`relay`]: a response to the client. *Never* changes what is in its body.
 //! - [`session`]: one client connection. *Never* dials.
 //! - [`own_page`]: what is fetched from this program itself. *Never* fetches anything.
@@ -129,6 +130,7 @@ pub mod exchange;
 pub mod failure;
 pub mod gateway;
 pub mod guard;
+pub mod hop;
 pub mod http;
 pub mod leg;
 pub mod lines;

@@ -16,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::auth::Carrier;
+use crate::hop::HopName;
 use crate::http::target::Authority;
 
 /// How long an origin may take to accept a connection.
@@ -109,12 +110,40 @@ pub struct Parents {
     direct: bool,
     state: Mutex<State>,
     changed: Condvar,
+    /// Not all can be reached, or some failed lately. Where nothing is amiss, nobody looks closer.
+    amiss: AtomicBool,
+}
+
+/// Parents in the order in which they are to be tried.
+pub struct Order<'a> {
+    list: &'a [Parent],
+    /// Of each; 0, where there is none.
+    ranks: Vec<u8>,
+    rank: u8,
+    at: usize,
+}
+
+impl<'a> Iterator for Order<'a> {
+    type Item = &'a Parent;
+
+    fn next(&mut self) -> Option<&'a Parent> {
+        while self.rank <= Health::LAST_RANK {
+            let (rank, parent) = (self.ranks.get(self.at).copied(), self.list.get(self.at));
+            self.at = self.at.saturating_add(1);
+            match parent {
+                Some(parent) if rank.unwrap_or(0) == self.rank => return Some(parent),
+                Some(_) => {}
+                None => (self.rank, self.at) = (self.rank.saturating_add(1), 0),
+            }
+        }
+        None
+    }
 }
 
 /// One parent.
 pub struct Parent {
     /// Its name and port.
-    pub authority: Authority,
+    pub name: HopName,
     /// Its place in the list.
     index: usize,
     /// It demanded a login before.
@@ -150,6 +179,8 @@ impl State {
 }
 
 impl Health {
+    const LAST_RANK: u8 = 3;
+
     /// How much of this time since it failed is left.
     fn left_of(&self, rest: Duration) -> Duration {
         self.failed.map_or(Duration::ZERO, |failed| rest.saturating_sub(failed.elapsed()))
@@ -170,7 +201,7 @@ impl Parents {
     /// be reached, requests go direct.
     pub fn new(list: &[Authority], timeout: Duration, direct: bool) -> Self {
         let parent = |(index, authority): (usize, &Authority)| Parent {
-            authority: authority.clone(),
+            name: HopName { authority: authority.clone(), is_parent: true },
             index,
             challenges: AtomicBool::new(false),
             carrier: Mutex::new(None),
@@ -183,6 +214,7 @@ impl Parents {
             direct,
             state: Mutex::new(State { healths, probing: false }),
             changed: Condvar::new(),
+            amiss: AtomicBool::new(false),
         }
     }
 
@@ -220,15 +252,22 @@ impl Parents {
 
     /// Whether one can be connected to.
     pub fn can_be_reached(self: &Arc<Self>) -> bool {
-        self.order().into_iter().any(|parent| self.dial(parent).is_ok())
+        self.order().any(|parent| self.dial(parent).is_ok())
     }
 
     /// All parents in the order to try them.
-    pub fn order(self: &Arc<Self>) -> Vec<&Parent> {
-        let (rest, state) = (self.rest(), self.look_again());
-        let rank = |parent: &Parent| state.healths.get(parent.index).map(|h| h.rank(rest));
-        let ranked = |wanted| self.list.iter().filter(move |parent| rank(parent) == Some(wanted));
-        (0..4).flat_map(ranked).collect()
+    pub fn order(self: &Arc<Self>) -> Order<'_> {
+        let mut ranks = Vec::new();
+        if self.amiss.load(Ordering::Relaxed) {
+            let (rest, state) = (self.rest(), self.look_again());
+            ranks.extend(state.healths.iter().map(|health| health.rank(rest)));
+        }
+        Order { list: &self.list, ranks, rank: 0, at: 0 }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.list.len()
     }
 
     /// Tries those that are down and have rested, in a thread of its own: whether one accepts
@@ -299,7 +338,7 @@ impl Parents {
     }
 
     fn connect(&self, parent: &Parent) -> Result<TcpStream, DialError> {
-        let dialed = dial(&parent.authority, self.connect_timeout());
+        let dialed = dial(&parent.name.authority, self.connect_timeout());
         self.note(parent, dialed.as_ref().err());
         dialed
     }
@@ -313,6 +352,8 @@ impl Parents {
         *health =
             Health { error: error.cloned(), failed: error.map(|_| Instant::now()), trial: None };
         let are_away = self.direct && state.are_all_down();
+        let amiss = state.healths.iter().any(|health| health.failed.is_some());
+        self.amiss.store(amiss, Ordering::Relaxed);
         drop(state);
         self.changed.notify_all();
         match error {
@@ -321,7 +362,9 @@ impl Parents {
             }
             Some(error) if !was_down && !self.direct => log::warn!("parent {error}; it is away"),
             Some(error) => log::debug!("parent {error}"),
-            None if was_down && !were_away => log::info!("parent {} is back", parent.authority),
+            None if was_down && !were_away => {
+                log::info!("parent {} is back", parent.name.authority);
+            }
             _ => {}
         }
         match error {
@@ -330,7 +373,7 @@ impl Parents {
             }
             None if were_away => log::info!(
                 "parent {} can be reached: requests go through the parents again",
-                parent.authority
+                parent.name.authority
             ),
             _ => {}
         }
@@ -341,6 +384,7 @@ impl Parents {
     pub fn note_silence(&self, parent: &Parent) {
         if let Some(health) = self.lock().healths.get_mut(parent.index) {
             health.failed = Some(Instant::now());
+            self.amiss.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -404,9 +448,9 @@ mod tests {
         let list = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]
             .map(|text| Authority::parse(text, None).unwrap());
         let parents = Arc::new(Parents::new(&list, Duration::from_secs(60), false));
-        let order = || parents.order().iter().map(|p| p.authority.port).collect::<Vec<_>>();
+        let order = || parents.order().map(|p| p.name.authority.port).collect::<Vec<_>>();
         assert_eq!(order(), [1, 2, 3]);
-        let error = parents.dial(parents.order()[0]).unwrap_err();
+        let error = parents.dial(parents.order().next().unwrap()).unwrap_err();
         assert!(error.to_string().starts_with("127.0.0.1:1 cannot be reached: "), "{error}");
         assert_eq!(order(), [2, 3, 1]);
     }

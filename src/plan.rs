@@ -19,83 +19,85 @@ use crate::pool::Private;
 
 /// An account and the field value that said so. The hashes are computed once, not for each request.
 pub struct OwnAccount {
-    value: Vec<u8>,
-    credentials: Arc<Credentials>,
+    /// The field value.
+    pub value: Vec<u8>,
+    /// The account.
+    pub credentials: Arc<Credentials>,
 }
 
 /// What is to be done with a request.
-pub struct Plan {
+pub struct Plan<'a> {
     /// What it asks for.
-    pub target: RequestTarget,
+    pub target: &'a RequestTarget,
     /// Where that is.
-    pub authority: Authority,
+    pub authority: &'a Authority,
     /// The connection is for this client alone.
-    pub private: Option<Private>,
+    pub private: Option<&'a Private>,
     /// Who gets it.
-    pub hop: Hop,
+    pub hop: Hop<'a>,
 }
 
 /// Who gets it, and as whom.
-pub enum Hop {
+pub enum Hop<'a> {
     /// A parent.
-    Parent(Option<Arc<Credentials>>),
+    Parent(Option<&'a Arc<Credentials>>),
     /// The origin itself.
-    Origin(OriginLogin),
+    Origin(OriginLogin<'a>),
 }
 
 /// What becomes of a 401.
-pub enum OriginLogin {
+pub enum OriginLogin<'a> {
     /// It is the client's business.
     Client,
     /// It is answered with the account of the configuration.
-    Configured(Arc<Credentials>),
-    /// It is translated: the client is asked by Basic. What it brought, and the field value, which
-    /// is withheld as long as the origin may want NTLM.
-    Translated(Option<(Arc<Credentials>, Vec<u8>)>),
+    Configured(&'a Arc<Credentials>),
+    /// It is translated: the client is asked by Basic. What it brought is withheld as long as the
+    /// origin may want NTLM.
+    Translated(Option<&'a OwnAccount>),
 }
 
 /// Where a request goes and as whom; or what its client is told instead.
 ///
 /// # Errors
 /// The reply to the client.
-pub fn plan(
-    gateway: &Gateway,
+pub fn plan<'a>(
+    gateway: &'a Gateway,
     head: &RequestHead,
-    target: RequestTarget,
-    known: &mut Option<OwnAccount>,
-    private: &mut Option<Private>,
-) -> Result<Plan, Reply> {
+    target: &'a RequestTarget,
+    known: &'a mut Option<OwnAccount>,
+    private: &'a mut Option<Private>,
+) -> Result<Plan<'a>, Reply> {
     if gateway.is_marked(head) {
         return Err(Reply::new(508, LOOP));
     }
-    let authority = request::recipient(head, &target)?.clone();
-    let private = private_to(private, &authority, head);
-    log::debug!("route to {authority}: {}", gateway.config.reason(&authority));
+    let authority = request::recipient(head, target)?;
+    let private = private_to(private, authority, head);
+    log::debug!("route to {authority}: {}", gateway.config.reason(authority));
     let parents = &gateway.parents;
-    let hop = match gateway.config.route(&authority) {
-        Route::Parent if parents.are_away() => Hop::Origin(direct(&target, OriginLogin::Client)?),
+    let hop = match gateway.config.route(authority) {
+        Route::Parent if parents.are_away() => Hop::Origin(direct(target, OriginLogin::Client)?),
         Route::Parent if gateway.is_per_client() => {
             let account = head
                 .fields
                 .first(names::PROXY_AUTHORIZATION)
                 .and_then(|value| own_account(gateway, value, known));
             match account {
-                Some(account) => Hop::Parent(Some(account)),
+                Some(account) => Hop::Parent(Some(&account.credentials)),
                 // Nobody needs an account for a parent that is not there.
                 None if parents.may_go_direct() && !parents.can_be_reached() => {
-                    Hop::Origin(direct(&target, OriginLogin::Client)?)
+                    Hop::Origin(direct(target, OriginLogin::Client)?)
                 }
                 None => return Err(ask_for_account(Side::Proxy)),
             }
         }
-        Route::Parent => Hop::Parent(gateway.account.clone()),
+        Route::Parent => Hop::Parent(gateway.account.as_ref()),
         Route::Direct => {
             let login = match private {
                 // Who logged in by itself goes on as that one.
                 Some(_) => OriginLogin::Client,
-                None => origin_login(gateway, &authority, head, known),
+                None => origin_login(gateway, authority, head, known),
             };
-            Hop::Origin(direct(&target, login)?)
+            Hop::Origin(direct(target, login)?)
         }
     };
     Ok(Plan { target, authority, private, hop })
@@ -106,7 +108,10 @@ pub fn plan(
 ///
 /// # Errors
 /// The reply to the client, when it cannot.
-pub fn direct(target: &RequestTarget, login: OriginLogin) -> Result<OriginLogin, Reply> {
+pub fn direct<'a>(
+    target: &RequestTarget,
+    login: OriginLogin<'a>,
+) -> Result<OriginLogin<'a>, Reply> {
     match target {
         RequestTarget::Absolute(url) if !url.has_scheme("http") => Err(Reply::new(
             501,
@@ -117,24 +122,24 @@ pub fn direct(target: &RequestTarget, login: OriginLogin) -> Result<OriginLogin,
     }
 }
 
-fn origin_login(
-    gateway: &Gateway,
+fn origin_login<'a>(
+    gateway: &'a Gateway,
     origin: &Authority,
     head: &RequestHead,
-    known: &mut Option<OwnAccount>,
-) -> OriginLogin {
+    known: &'a mut Option<OwnAccount>,
+) -> OriginLogin<'a> {
     let brought = head.fields.first(names::AUTHORIZATION);
     if head.method == "CONNECT" || !gateway.config.answers_origin(origin) {
         return OriginLogin::Client;
     }
     match (&gateway.account, brought) {
-        (Some(account), None) => OriginLogin::Configured(Arc::clone(account)),
+        (Some(account), None) => OriginLogin::Configured(account),
         (None, None) if gateway.is_per_client() => OriginLogin::Translated(None),
         (None, Some(value))
             if gateway.is_per_client() && !gateway.strangers.contains(&stranger(origin, value)) =>
         {
             match own_account(gateway, value, known) {
-                Some(account) => OriginLogin::Translated(Some((account, value.to_vec()))),
+                Some(account) => OriginLogin::Translated(Some(account)),
                 None => OriginLogin::Client,
             }
         }
@@ -148,28 +153,27 @@ pub fn stranger(origin: &Authority, value: &[u8]) -> (Authority, crypto::Key) {
 }
 
 /// The account a client brings by Basic.
-fn own_account(
+fn own_account<'a>(
     gateway: &Gateway,
     value: &[u8],
-    known: &mut Option<OwnAccount>,
-) -> Option<Arc<Credentials>> {
-    if let Some(before) = known.as_ref().filter(|before| before.value == value) {
-        return Some(Arc::clone(&before.credentials));
+    known: &'a mut Option<OwnAccount>,
+) -> Option<&'a OwnAccount> {
+    if known.as_ref().is_none_or(|before| before.value != value) {
+        let (name, password) = basic::decode(value)?;
+        let (domain, user) = Credentials::split_name(&name, &gateway.config.default_domain);
+        let credentials = Arc::new(Credentials::from_password(domain, user, &password));
+        *known = Some(OwnAccount { value: value.to_vec(), credentials });
     }
-    let (name, password) = basic::decode(value)?;
-    let (domain, user) = Credentials::split_name(&name, &gateway.config.default_domain);
-    let credentials = Arc::new(Credentials::from_password(domain, user, &password));
-    *known = Some(OwnAccount { value: value.to_vec(), credentials: Arc::clone(&credentials) });
-    Some(credentials)
+    known.as_ref()
 }
 
 /// Whether the connection to the next hop is for this client alone: it logs in to that origin by
 /// itself, with a scheme that authenticates the connection.
-fn private_to(
-    known: &mut Option<Private>,
+fn private_to<'a>(
+    known: &'a mut Option<Private>,
     origin: &Authority,
     head: &RequestHead,
-) -> Option<Private> {
+) -> Option<&'a Private> {
     static SESSIONS: AtomicU64 = AtomicU64::new(0);
     let value = head.fields.first(names::AUTHORIZATION);
     let scheme = value.and_then(|value| value.split(|b| b" \t".contains(b)).next());
@@ -183,5 +187,5 @@ fn private_to(
             origin: origin.clone(),
         });
     }
-    known.clone()
+    known.as_ref()
 }

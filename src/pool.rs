@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::auth::credentials::Credentials;
 use crate::conn::Conn;
-use crate::failure::HopName;
+use crate::hop::HopName;
 use crate::http::target::Authority;
 
 /// How many connections wait for their next request, and how long at most. Squid closes its side
@@ -16,14 +16,42 @@ const MAX_IDLE: usize = 256;
 const MAX_IDLE_TIME: Duration = Duration::from_secs(100);
 
 /// What two requests must agree on to use the same connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key<'a> {
+    /// Who is at the other end.
+    pub hop: &'a HopName,
+    /// As whom the connection was authenticated, if at all.
+    pub credentials: Option<&'a Arc<Credentials>>,
+    /// For whom alone it is.
+    pub private: Option<&'a Private>,
+}
+
+/// The same, kept with a connection.
+#[derive(Debug)]
+pub struct OwnedKey {
     /// Who is at the other end.
     pub hop: HopName,
-    /// As whom the connection was authenticated, if at all.
-    pub credentials: Option<Arc<Credentials>>,
-    /// For whom alone it is.
-    pub private: Option<Private>,
+    credentials: Option<Arc<Credentials>>,
+    private: Option<Private>,
+}
+
+impl Key<'_> {
+    /// To be kept.
+    pub fn to_owned(self) -> OwnedKey {
+        OwnedKey {
+            hop: self.hop.clone(),
+            credentials: self.credentials.cloned(),
+            private: self.private.cloned(),
+        }
+    }
+}
+
+impl OwnedKey {
+    /// To be compared.
+    pub fn as_key(&self) -> Key<'_> {
+        let Self { hop, credentials, private } = self;
+        Key { hop, credentials: credentials.as_ref(), private: private.as_ref() }
+    }
 }
 
 /// A connection on which a client logged in to an origin by itself, by NTLM or Negotiate: from then
@@ -39,7 +67,7 @@ pub struct Private {
 /// A connection that waits for its next request.
 pub struct Idle {
     /// What it is.
-    pub key: Key,
+    pub key: OwnedKey,
     /// Itself.
     pub conn: Conn,
     /// When its last request was over.
@@ -52,11 +80,11 @@ pub struct Pool(Mutex<VecDeque<Idle>>);
 
 impl Pool {
     /// The most recently used connection of that key that is still open and silent.
-    pub fn take(&self, key: &Key) -> Option<Idle> {
+    pub fn take(&self, key: Key<'_>) -> Option<Idle> {
         loop {
             let mut idle = {
                 let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                let at = all.iter().rposition(|idle| idle.key == *key)?;
+                let at = all.iter().rposition(|idle| idle.key.as_key() == key)?;
                 all.remove(at)?
             };
             // Outside the lock: a system call, and perhaps a close.
@@ -73,7 +101,7 @@ impl Pool {
     }
 
     /// Leaves a connection for the next request of that key.
-    pub fn put(&self, key: Key, mut conn: Conn) {
+    pub fn put(&self, key: OwnedKey, mut conn: Conn) {
         conn.release_buffer();
         let now = Instant::now();
         let mut dropped = Vec::new();
@@ -98,14 +126,9 @@ mod tests {
     use super::*;
     use crate::auth::credentials::Secret;
 
-    fn key(user: &str, password: &str, is_parent: bool) -> Key {
-        let credentials =
-            Credentials::from_password("D".into(), user.into(), &Secret::new(password));
-        Key {
-            hop: HopName { authority: Authority::parse("parent:8080", None).unwrap(), is_parent },
-            credentials: Some(Arc::new(credentials)),
-            private: None,
-        }
+    fn credentials(user: &str, password: &str) -> Arc<Credentials> {
+        let secret = Secret::new(password);
+        Arc::new(Credentials::from_password("D".into(), user.into(), &secret))
     }
 
     #[test]
@@ -114,18 +137,28 @@ mod tests {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (peer, _) = listener.accept().unwrap();
         let pool = Pool::default();
-        let ann = key("ann", "a", true);
-        pool.put(ann.clone(), Conn::new(stream).unwrap());
-        let private = Some(Private { session: 1, origin: ann.hop.authority.clone() });
-        let private = Key { private, ..ann.clone() };
-        for other in [key("ann", "b", true), key("bob", "a", true), key("ann", "a", false), private]
-        {
-            assert!(pool.take(&other).is_none());
+        let authority = Authority::parse("parent:8080", None).unwrap();
+        let [parent, origin] =
+            [true, false].map(|is_parent| HopName { authority: authority.clone(), is_parent });
+        let [ann, changed, bob] = [("ann", "a"), ("ann", "b"), ("bob", "a")]
+            .map(|(user, password)| credentials(user, password));
+        let private = Private { session: 1, origin: authority };
+        let key = Key { hop: &parent, credentials: Some(&ann), private: None };
+        pool.put(key.to_owned(), Conn::new(stream).unwrap());
+        for other in [
+            Key { credentials: Some(&changed), ..key },
+            Key { credentials: Some(&bob), ..key },
+            Key { credentials: None, ..key },
+            Key { hop: &origin, ..key },
+            Key { private: Some(&private), ..key },
+        ] {
+            assert!(pool.take(other).is_none());
         }
-        let Idle { conn, .. } = pool.take(&ann).unwrap();
-        assert!(pool.take(&ann).is_none());
-        pool.put(ann.clone(), conn);
+        let same = credentials("ann", "a");
+        let Idle { conn, .. } = pool.take(Key { credentials: Some(&same), ..key }).unwrap();
+        assert!(pool.take(key).is_none());
+        pool.put(key.to_owned(), conn);
         drop(peer);
-        assert!(pool.take(&ann).is_none());
+        assert!(pool.take(key).is_none());
     }
 }

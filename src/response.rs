@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use crate::conn::{Conn, ReadError};
 use crate::dump;
-use crate::failure::{Failure, HopName};
+use crate::failure::Failure;
+use crate::hop::HopName;
 use crate::http::forwarding;
 use crate::http::framing::{BodyFraming, BodyScanner};
 use crate::http::head::{FieldLines, RequestHead, ResponseHead, Version};
 use crate::http::names;
-use crate::pool::{Key, Pool};
+use crate::pool::{OwnedKey, Pool};
 use crate::request_body::RequestBody;
 
 /// How long a head may take from its first byte to its last.
@@ -35,7 +36,7 @@ pub struct Upstream {
     /// The connection.
     pub conn: Conn,
     /// What it is in the pool.
-    pub(crate) key: Key,
+    pub(crate) key: OwnedKey,
     /// Why it may not serve another request when the body is complete, if so.
     pub(crate) spoiled: Option<&'static str>,
 }

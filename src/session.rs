@@ -179,7 +179,7 @@ impl Session {
         let persists = forwarding::persists(head.version, &head.fields);
         let plan = match own_page::reply(gateway, &head, client) {
             Some(reply) => Err(reply),
-            None => plan(gateway, &head, target, account, private),
+            None => plan(gateway, &head, &target, account, private),
         };
         let expects = head.fields.has_member(names::EXPECT, "100-continue");
         let mut body = RequestBody::new(client, head.version, framing, expects);
@@ -260,7 +260,7 @@ impl From<Failure> for Trouble {
 fn forward(
     gateway: &Gateway,
     head: &mut RequestHead,
-    plan: &Plan,
+    plan: &Plan<'_>,
     body: &mut RequestBody<'_>,
     log: &mut urllog::Outcome,
 ) -> Result<Outcome, Trouble> {
@@ -273,7 +273,7 @@ fn forward(
             let original = gateway.parents.may_go_direct().then(|| head.clone());
             gateway.mark(head);
             forwarding::prepare_request(head, target, false, framing, replacements);
-            let request = Outgoing { head, account: account.as_ref(), private: private.clone() };
+            let request = Outgoing { head, account: *account, private: *private };
             if let Some(answer) = dispatch::through_parents(gateway, &request, body)? {
                 log.way = Way::to(answer.upstream.hop());
                 return Ok(outcome(head, answer));
@@ -287,7 +287,7 @@ fn forward(
     };
     forwarding::prepare_request(head, target, true, framing, replacements);
     log.way = Way::Direct;
-    send_to_origin(gateway, authority, head, login, private.clone(), body)
+    send_to_origin(gateway, authority, head, login, *private, body)
 }
 
 /// What an answer means. A 101 passed only if the client asked for it.
@@ -306,16 +306,16 @@ fn send_to_origin(
     gateway: &Gateway,
     origin: &Authority,
     head: &mut RequestHead,
-    login: &OriginLogin,
-    private: Option<Private>,
+    login: &OriginLogin<'_>,
+    private: Option<&Private>,
     body: &mut RequestBody<'_>,
 ) -> Result<Outcome, Trouble> {
     let (account, withheld) = match login {
         OriginLogin::Client => (None, None),
-        OriginLogin::Configured(account) => (Some(account), None),
+        OriginLogin::Configured(account) => (Some(*account), None),
         OriginLogin::Translated(brought) => {
             head.fields.remove(names::AUTHORIZATION);
-            (brought.as_ref().map(|(account, _)| account), brought.as_ref().map(|(_, v)| v))
+            (brought.map(|own| &own.credentials), brought.map(|own| own.value.as_slice()))
         }
     };
     if head.method == "CONNECT" {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::failure::HopName;
+use crate::hop::HopName;
 use crate::http::head::RequestHead;
 use crate::http::target::{self, Authority};
 use crate::lines::{Lines, Loss};

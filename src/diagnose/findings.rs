@@ -5,7 +5,8 @@ use super::report::{Report, dialect_name, scheme_names, user};
 use crate::auth::credentials::Credentials;
 use crate::auth::{Refusal, Scheme};
 use crate::config::Config;
-use crate::failure::{Failure, HopName};
+use crate::failure::Failure;
+use crate::hop::HopName;
 use crate::ntlm::{self, Dialect};
 
 /// A trouble that keeps requests from going through.

@@ -9,7 +9,7 @@ use super::findings::Outcome;
 use crate::auth::credentials::Credentials;
 use crate::auth::{BASE64, Scheme, spnego};
 use crate::config::{Account, Args, Config, Route};
-use crate::failure::HopName;
+use crate::hop::HopName;
 use crate::http::challenge::Challenge;
 use crate::http::head::ResponseHead;
 use crate::http::target::RequestTarget;
