@@ -1,7 +1,6 @@
 //! A connection: a socket, the bytes read ahead of it, and deadlines. Whoever takes the socket
 //! takes the bytes along, so none is lost when a connection turns into a tunnel.
 
-use std::cell::Cell;
 use std::io::{self, Write};
 use std::mem;
 use std::net::{Shutdown, TcpStream};
@@ -11,20 +10,11 @@ use std::time::{Duration, Instant};
 use crate::dump;
 use crate::http::ends::find_end;
 use crate::http::head::{HeadError, MAX_HEAD};
+use crate::spare;
 use crate::sys::{self, Pipe, Wait};
 
-/// How much is read at once: at first, which is enough for all but a few heads and costs thousands
-/// of clients little; and at most, where it never suffices.
-const READ_SIZE: usize = 4 * 1024;
+/// How much is read at once at most, where it never suffices.
 const MAX_READ_SIZE: usize = 128 * 1024;
-/// The largest buffer that a thread keeps for later.
-const MAX_SPARE: usize = 16 * 1024;
-
-thread_local! {
-    /// A buffer that this thread's last connection gave back: the next one will need one as well,
-    /// and the allocator does not keep blocks of that size at hand.
-    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
 
 /// A socket and what was read from it too early.
 pub struct Conn {
@@ -75,7 +65,7 @@ impl Conn {
             stream,
             buffer: Vec::new(),
             start: 0,
-            room: READ_SIZE,
+            room: spare::SIZE,
             timeout: None,
             spoiled: false,
             probed: false,
@@ -131,14 +121,10 @@ impl Conn {
     /// Gives the buffer back while nobody has anything to say: to this thread, as long as it lasts.
     pub fn release_buffer(&mut self) {
         if self.buffered().is_empty() {
-            let mut buffer = mem::take(&mut self.buffer);
+            spare::give(mem::take(&mut self.buffer));
             self.start = 0;
             // What carried much once is not held ready for as much again.
-            self.room = self.room.min(MAX_SPARE);
-            if (READ_SIZE..=MAX_SPARE).contains(&buffer.capacity()) {
-                buffer.clear();
-                SPARE.set(buffer);
-            }
+            self.room = self.room.min(spare::MAX_SIZE);
         }
     }
 
@@ -180,7 +166,7 @@ impl Conn {
             self.start = 0;
         }
         if self.buffer.capacity() == 0 {
-            self.buffer = SPARE.take();
+            self.buffer = spare::take();
         }
         self.buffer.reserve(self.room);
         let read = sys::receive(&self.stream, &mut self.buffer)?;
@@ -364,12 +350,12 @@ mod tests {
         while conn.buffered().len() < 64 * 1024 {
             assert_ne!(conn.fill(Some(LATE)).unwrap(), 0);
         }
-        assert!(conn.room > MAX_SPARE);
+        assert!(conn.room > spare::MAX_SIZE);
         conn.consume(64 * 1024);
         conn.release_buffer();
         peer.write_all(b"a").unwrap();
         assert_eq!(conn.fill(Some(LATE)).unwrap(), 1);
-        assert!(conn.buffer.capacity() <= MAX_SPARE, "{}", conn.buffer.capacity());
+        assert!(conn.buffer.capacity() <= spare::MAX_SIZE, "{}", conn.buffer.capacity());
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::parents::{ORIGIN_CONNECT_TIMEOUT, Parent, dial};
 use crate::pool::{Idle, Key, OwnedKey, Private};
 use crate::request_body::RequestBody;
 use crate::response::{self, Answer, Upstream};
+use crate::spare;
 use crate::sys;
 
 /// How long the answer to a complete request may take. A parent gives up on its origin earlier.
@@ -372,7 +373,7 @@ impl<'a> Exchange<'a> {
         leg: &Leg,
         body: &mut RequestBody<'_>,
     ) -> Result<ResponseHead, Failure> {
-        let mut wire = Vec::with_capacity(1024);
+        let mut wire = spare::take();
         leg.tell(self.head);
         if leg.with_body && leg.field.is_none() {
             self.head.encode(&mut wire);

@@ -64,6 +64,7 @@
 //! - [`clients`]: how many there are, and who is idle. *Never* knows what they say.
 //! - [`listeners`]: where clients can connect, and which door is behind. *Never* knows a client.
 //! - [`server`]: a thread for each listener and each client. *Never* knows what clients say.
+//! - [`spare`]: buffers between two messages. *Never* knows what was in them.
 //! - [`threads`]: where work is done. *Never* knows what it is.
 //! - [`waiting`]: clients without a thread, who have nothing to say. *Never* knows what they say.
 //! - [`diagnose`]: the same dance, watched. *Never* costs a second bad logon, unless allowed to.
@@ -147,6 +148,7 @@ pub mod response;
 pub mod server;
 pub mod session;
 pub mod socks;
+pub mod spare;
 pub mod sys;
 pub mod threads;
 pub mod tunnel;

@@ -8,6 +8,7 @@ use crate::http::head::Version;
 use crate::pool::Pool;
 use crate::request_body::RequestBody;
 use crate::response::{Answer, Upstream};
+use crate::spare;
 use crate::sys::Pipe;
 
 /// What is left of a body when a pipe is worth its making.
@@ -46,7 +47,7 @@ pub fn response(
     let plan = forwarding::prepare_response(&mut head, framing, version, persists);
     let cut = Relayed::Cut { reset: plan.decode || framing == BodyFraming::UntilClose };
     let mut scanner = BodyScanner::new(framing);
-    let mut out = Vec::with_capacity(upstream.conn.buffered().len().saturating_add(1024));
+    let mut out = spare::take();
     head.encode(&mut out);
     dump::message("to", None, &out);
     log::debug!("response {} {}", head.status, words(framing));
@@ -119,6 +120,7 @@ pub fn response(
         Some(pipe) => body.empty_to_client(pipe),
         None => body.write_to_client(&out),
     };
+    spare::give(out);
     match written {
         Ok(()) => Relayed::Whole { persists: plan.persists },
         Err(_) => cut,

@@ -2,6 +2,7 @@
 //! kept for as long as it may have to be sent a second time.
 
 use std::io;
+use std::mem;
 use std::time::{Duration, Instant};
 
 use crate::conn::Conn;
@@ -10,6 +11,7 @@ use crate::failure::Failure;
 use crate::http::forwarding;
 use crate::http::framing::{BodyFraming, BodyScanner};
 use crate::http::head::{ResponseHead, Version};
+use crate::spare;
 use crate::sys::{self, Pipe, Wait};
 
 /// How much of a body is kept, in bytes, and in pieces of what size: the allocator keeps for each
@@ -158,6 +160,10 @@ impl<'c> RequestBody<'c> {
         let result = self.advance(to);
         if self.pipe.is_some() {
             set_nonblocking(to, false)?;
+        }
+        if self.is_sent() {
+            spare::give(mem::take(&mut self.pending));
+            self.sent = 0;
         }
         result
     }
