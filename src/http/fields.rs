@@ -120,7 +120,8 @@ impl FieldLines {
 
     /// The value of the first line of that name.
     pub fn first(&self, name: FieldName<'_>) -> Option<&[u8]> {
-        self.all(name).next()
+        // Most of what is looked for is not there.
+        if self.names.has(name) { self.all(name).next() } else { None }
     }
 
     /// Whether there is a line of that name.
@@ -139,7 +140,8 @@ impl FieldLines {
 
     /// Whether a list field has that member, case aside.
     pub fn has_member(&self, name: FieldName<'_>, member: &str) -> bool {
-        self.members(name).any(|m| m.eq_ignore_ascii_case(member.as_bytes()))
+        self.names.has(name)
+            && self.members(name).any(|m| m.eq_ignore_ascii_case(member.as_bytes()))
     }
 
     /// Appends a line.
