@@ -20,7 +20,7 @@ pub fn through_parents(
     gateway: &Gateway,
     request: &Outgoing<'_>,
     body: &mut RequestBody<'_>,
-) -> Result<Option<Answer>, Failure> {
+) -> Result<Option<Box<Answer>>, Failure> {
     let parents = &gateway.parents;
     if parents.are_away() {
         return Ok(None);
@@ -71,7 +71,7 @@ pub fn to_origin(
     origin: &Authority,
     request: &Outgoing<'_>,
     body: &mut RequestBody<'_>,
-) -> Result<Answer, Failure> {
+) -> Result<Box<Answer>, Failure> {
     let name = HopName { authority: origin.clone(), is_parent: false };
     Exchange::new(gateway, NextHop::Origin(&name), request).run(body)
 }

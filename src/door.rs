@@ -194,7 +194,7 @@ fn open(
         return Ok((server, None));
     };
     match answer.head.status {
-        200..=299 => Ok((answer.upstream.conn, Some(answer.upstream.key.hop))),
-        status => Err(Closed::Status(answer.upstream.key.hop, status)),
+        200..=299 => Ok((answer.upstream.line.conn, Some(answer.upstream.line.key.hop))),
+        status => Err(Closed::Status(answer.upstream.line.key.hop, status)),
     }
 }

@@ -21,7 +21,7 @@ use crate::http::target::Authority;
 use crate::leg::Leg;
 use crate::ntlm::crypto;
 use crate::parents::{ORIGIN_CONNECT_TIMEOUT, Parent, dial};
-use crate::pool::{Idle, Key, OwnedKey, Private};
+use crate::pool::{Key, Line, Private};
 use crate::request_body::RequestBody;
 use crate::response::{self, Answer, Upstream};
 use crate::spare;
@@ -116,13 +116,13 @@ impl<'a> Exchange<'a> {
     ///
     /// # Errors
     /// [`Failure`], when none came.
-    pub fn run(&self, body: &mut RequestBody<'_>) -> Result<Answer, Failure> {
+    pub fn run(&self, body: &mut RequestBody<'_>) -> Result<Box<Answer>, Failure> {
         self.retry.set(Retry::Never);
         // A connection in the pool need not be logged in, or no longer be.
         if self.ended.get() == 0
             && (body.is_repeatable() || !self.gateway.guarded.contains(&self.guarded()))
-            && let Some(idle) = self.gateway.pool.take(self.key)
-            && let Some(answer) = self.on_pooled(idle, body)?
+            && let Some(line) = self.gateway.pool.take(self.key)
+            && let Some(answer) = self.on_pooled(line, body)?
         {
             return Ok(answer);
         }
@@ -132,9 +132,12 @@ impl<'a> Exchange<'a> {
     /// The request on a connection that served others before. `None` when a fresh one may do
     /// better: nothing came back and the request may be repeated (RFC 9110 section 9.2.2), or the
     /// login is forgotten.
-    fn on_pooled(&self, idle: Idle, body: &mut RequestBody<'_>) -> Result<Option<Answer>, Failure> {
-        let Idle { key, mut conn, since } = idle;
-        self.tell_of(&conn, "a connection of the pool");
+    fn on_pooled(
+        &self,
+        mut line: Box<Line>,
+        body: &mut RequestBody<'_>,
+    ) -> Result<Option<Box<Answer>>, Failure> {
+        self.tell_of(&line.conn, "a connection of the pool");
         let mut handshake = Handshake::new(self.side, self.head, None);
         let standing = self.gateway.standings.take(self.key);
         if standing.is_some() && !body.is_repeatable() {
@@ -146,14 +149,14 @@ impl<'a> Exchange<'a> {
         body.keep();
         // The network may be another one by now, and the parent have seen no end of it. Not with a
         // body, which a parent may take its time to read.
-        let stale = since.elapsed() > FRESH;
+        let stale = line.since.elapsed() > FRESH;
         let doubtful = stale && self.key.hop.is_parent && body.framing().is_empty();
         if doubtful {
-            sys::set_patience(conn.stream(), Some(self.gateway.parents.connect_timeout()));
+            sys::set_patience(line.conn.stream(), Some(self.gateway.parents.connect_timeout()));
         }
-        let response = self.leg(&mut conn, &leg, body);
+        let response = self.leg(&mut line.conn, &leg, body);
         if doubtful {
-            sys::set_patience(conn.stream(), None);
+            sys::set_patience(line.conn.stream(), None);
         }
         let response = match response {
             Err(Failure::Closed(..)) if self.head.is_idempotent() && body.rewind().is_ok() => {
@@ -174,11 +177,11 @@ impl<'a> Exchange<'a> {
             return Err(Failure::NotRepeatable(self.key.hop.clone()));
         }
         self.leave_standing(handshake, &response);
-        self.answer(key, conn, response, body, true).map(Some)
+        self.answer(line, response, body, true).map(Some)
     }
 
     /// The request on a connection of its own, with whatever handshake that takes.
-    fn on_fresh(&self, body: &mut RequestBody<'_>) -> Result<Answer, Failure> {
+    fn on_fresh(&self, body: &mut RequestBody<'_>) -> Result<Box<Answer>, Failure> {
         let login = self.key.credentials.map(|account| self.gateway.login(account));
         let mut handshake = Handshake::new(self.side, self.head, login.transpose()?);
         // `None`: the next leg dials.
@@ -242,7 +245,7 @@ impl<'a> Exchange<'a> {
                     let settled = handshake.is_settled();
                     self.leave_standing(handshake, &response);
                     let open = !matches!(self.hop, NextHop::Parent(p) if p.challenges());
-                    return self.answer(self.key.to_owned(), line, response, body, open || settled);
+                    return self.answer(Line::new(self.key, line), response, body, open || settled);
                 }
                 // A place that needs no login: the bodyless leg was taken for the request. Once: who
                 // then demands one of the whole request has to answer NEGOTIATE.
@@ -296,7 +299,7 @@ impl<'a> Exchange<'a> {
                                 failure.log(&self.head.method);
                             }
                             let nobody = self.key.credentials.is_none();
-                            self.answer(self.key.to_owned(), line, response, body, nobody)
+                            self.answer(Line::new(self.key, line), response, body, nobody)
                         }
                     };
                 }
@@ -451,17 +454,16 @@ impl<'a> Exchange<'a> {
     /// `authenticated`: whether the connection is what its key in the pool says.
     fn answer(
         &self,
-        key: OwnedKey,
-        conn: Conn,
+        line: Box<Line>,
         head: ResponseHead,
         body: &RequestBody<'_>,
         authenticated: bool,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Box<Answer>, Failure> {
         let framing = BodyFraming::of_response(&self.head.method, &head)
             .map_err(|error| Failure::bad_response(self.key.hop, &error))?;
         let anonymous = (!authenticated).then_some("it may not be logged in");
         let spoiled = anonymous.or_else(|| response::spoils(&head, framing, self.head, body));
-        Ok(Answer { head, framing, upstream: Upstream { conn, key, spoiled } })
+        Ok(Box::new(Answer { head, framing, upstream: Upstream { line, spoiled } }))
     }
 
     fn dial(&self) -> Result<Conn, Failure> {

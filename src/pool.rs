@@ -64,8 +64,9 @@ pub struct Private {
     pub origin: Authority,
 }
 
-/// A connection that waits for its next request.
-pub struct Idle {
+/// A connection to a next hop, and what it is in the pool. It stays in one place as long as it
+/// lives: each request hands it on several times.
+pub struct Line {
     /// What it is.
     pub key: OwnedKey,
     /// Itself.
@@ -74,13 +75,20 @@ pub struct Idle {
     pub since: Instant,
 }
 
+impl Line {
+    /// A connection that was just made.
+    pub fn new(key: Key<'_>, conn: Conn) -> Box<Self> {
+        Box::new(Self { key: key.to_owned(), conn, since: Instant::now() })
+    }
+}
+
 /// The pool: most recently used last.
 #[derive(Default)]
-pub struct Pool(Mutex<VecDeque<Idle>>);
+pub struct Pool(Mutex<VecDeque<Box<Line>>>);
 
 impl Pool {
     /// The most recently used connection of that key that is still open and silent.
-    pub fn take(&self, key: Key<'_>) -> Option<Idle> {
+    pub fn take(&self, key: Key<'_>) -> Option<Box<Line>> {
         loop {
             let mut idle = {
                 let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,10 +108,11 @@ impl Pool {
         !idle.is_empty()
     }
 
-    /// Leaves a connection for the next request of that key.
-    pub fn put(&self, key: OwnedKey, mut conn: Conn) {
-        conn.release_buffer();
+    /// Leaves a connection for the next request of its key.
+    pub fn put(&self, mut line: Box<Line>) {
+        line.conn.release_buffer();
         let now = Instant::now();
+        line.since = now;
         let mut dropped = Vec::new();
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(oldest) = idle.front() {
@@ -113,7 +122,7 @@ impl Pool {
             }
             dropped.extend(idle.pop_front());
         }
-        idle.push_back(Idle { key, conn, since: now });
+        idle.push_back(line);
         drop(idle);
         drop(dropped);
     }
@@ -144,7 +153,7 @@ mod tests {
             .map(|(user, password)| credentials(user, password));
         let private = Private { session: 1, origin: authority };
         let key = Key { hop: &parent, credentials: Some(&ann), private: None };
-        pool.put(key.to_owned(), Conn::new(stream).unwrap());
+        pool.put(Line::new(key, Conn::new(stream).unwrap()));
         for other in [
             Key { credentials: Some(&changed), ..key },
             Key { credentials: Some(&bob), ..key },
@@ -155,9 +164,9 @@ mod tests {
             assert!(pool.take(other).is_none());
         }
         let same = credentials("ann", "a");
-        let Idle { conn, .. } = pool.take(Key { credentials: Some(&same), ..key }).unwrap();
+        let line = pool.take(Key { credentials: Some(&same), ..key }).unwrap();
         assert!(pool.take(key).is_none());
-        pool.put(key.to_owned(), conn);
+        pool.put(line);
         drop(peer);
         assert!(pool.take(key).is_none());
     }

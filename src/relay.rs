@@ -33,18 +33,20 @@ pub enum Relayed {
 /// Passes a response on. `body` is what is left of the request, and knows the client, which speaks
 /// `version` and, if `persists`, would stay. The connection the response came on is left to the
 /// pool before the last bytes go to the client: its next request must find it there.
+#[expect(clippy::boxed_local, reason = "it stays where it is")]
 pub fn response(
     body: &mut RequestBody<'_>,
-    answer: Answer,
+    mut answer: Box<Answer>,
     version: Version,
     persists: bool,
     pool: &Pool,
 ) -> Relayed {
-    let Answer { mut head, framing, mut upstream } = answer;
+    let Answer { head, framing, upstream } = &mut *answer;
+    let framing = *framing;
     // A success may begin before the request ends (an echo does); anything else ends the request.
     let goes_on = head.status < 300;
     let persists = persists && body.is_taken();
-    let plan = forwarding::prepare_response(&mut head, framing, version, persists);
+    let plan = forwarding::prepare_response(head, framing, version, persists);
     let cut = Relayed::Cut { reset: plan.decode || framing == BodyFraming::UntilClose };
     let mut scanner = BodyScanner::new(framing);
     let mut out = spare::take();
@@ -56,15 +58,15 @@ pub fn response(
     // Holds the last bytes of a long body.
     let mut pipe = None;
     loop {
-        let ahead = upstream.conn.buffered();
+        let ahead = upstream.line.conn.buffered();
         let scanned =
             if plan.decode { scanner.decode(ahead, &mut out) } else { scanner.scan(ahead) };
         if let Ok(count) = &scanned {
-            dump::body(Some(upstream.conn.stream()), seen, ahead.get(..*count));
+            dump::body(Some(upstream.line.conn.stream()), seen, ahead.get(..*count));
             seen = seen.saturating_add(*count);
         }
         match scanned {
-            Ok(count) if plan.decode => upstream.conn.consume(count),
+            Ok(count) if plan.decode => upstream.line.conn.consume(count),
             Ok(count) => {
                 let part = ahead.get(..count).unwrap_or_default();
                 // What comes first goes with the head, and the last waits for the pool.
@@ -73,7 +75,7 @@ pub fn response(
                 } else if body.write_to_client(part).is_err() {
                     return cut;
                 }
-                upstream.conn.consume(count);
+                upstream.line.conn.consume(count);
             }
             Err(error) => {
                 let hop = upstream.hop();
@@ -93,29 +95,29 @@ pub fn response(
         }
         out.clear();
         begun = true;
-        if goes_on && !body.is_sent() && body.resume(&mut upstream.conn).is_err() {
+        if goes_on && !body.is_sent() && body.resume(&mut upstream.line.conn).is_err() {
             return cut;
         }
         if scanner.left() > LONG
             && body.is_sent()
             && let Ok(mut last) = Pipe::new()
         {
-            if !splice(&mut upstream, body, &mut scanner, &mut last) {
+            if !splice(upstream, body, &mut scanner, &mut last) {
                 return cut;
             }
             pipe = Some(last);
             break;
         }
-        let read = upstream.conn.fill(None);
+        let read = upstream.line.conn.fill(None);
         if !matches!(read, Ok(1..)) {
             if read.is_err() || scanner.at_close().is_err() {
-                tell_of_break(&upstream);
+                tell_of_break(upstream);
                 return cut;
             }
             break;
         }
     }
-    upstream.release(pool);
+    answer.upstream.release(pool);
     let written = match &mut pipe {
         Some(pipe) => body.empty_to_client(pipe),
         None => body.write_to_client(&out),
@@ -136,7 +138,7 @@ fn splice(
     pipe: &mut Pipe,
 ) -> bool {
     loop {
-        match upstream.conn.fill_pipe(pipe, scanner.left()) {
+        match upstream.line.conn.fill_pipe(pipe, scanner.left()) {
             Ok(count @ 1..) => scanner.pass(u64::try_from(count).unwrap_or(u64::MAX)),
             _ => {
                 tell_of_break(upstream);

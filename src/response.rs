@@ -11,7 +11,7 @@ use crate::http::forwarding;
 use crate::http::framing::{BodyFraming, BodyScanner};
 use crate::http::head::{FieldLines, RequestHead, ResponseHead, Version};
 use crate::http::names;
-use crate::pool::{OwnedKey, Pool};
+use crate::pool::{Line, Pool};
 use crate::request_body::RequestBody;
 
 /// How long a head may take from its first byte to its last.
@@ -34,9 +34,7 @@ pub struct Answer {
 /// A connection with a response body on it.
 pub struct Upstream {
     /// The connection.
-    pub conn: Conn,
-    /// What it is in the pool.
-    pub(crate) key: OwnedKey,
+    pub line: Box<Line>,
     /// Why it may not serve another request when the body is complete, if so.
     pub(crate) spoiled: Option<&'static str>,
 }
@@ -44,18 +42,18 @@ pub struct Upstream {
 impl Upstream {
     /// Who is at the other end.
     pub fn hop(&self) -> &HopName {
-        &self.key.hop
+        &self.line.key.hop
     }
 
     /// The body is complete: leaves the connection for the next request, if it is fit for one.
     /// Bytes behind the end of a response are nobody's: such a connection is not.
     pub fn release(self, pool: &Pool) {
-        let more = !self.conn.buffered().is_empty();
+        let more = !self.line.conn.buffered().is_empty();
         match self.spoiled.or(more.then_some("more came than was asked for")) {
-            Some(why) => log::debug!("the connection to the {} is closed: {why}", self.key.hop),
+            Some(why) => log::debug!("the connection to the {} is closed: {why}", self.hop()),
             None => {
-                log::debug!("the connection to the {} goes to the pool", self.key.hop);
-                pool.put(self.key, self.conn);
+                log::debug!("the connection to the {} goes to the pool", self.hop());
+                pool.put(self.line);
             }
         }
     }

@@ -202,7 +202,7 @@ impl Session {
             Ok(Outcome::Response(answer)) => {
                 log.status = Some(answer.head.status);
                 let relayed =
-                    relay::response(&mut body, *answer, head.version, persists, &gateway.pool);
+                    relay::response(&mut body, answer, head.version, persists, &gateway.pool);
                 log.bytes = body.written();
                 match relayed {
                     Relayed::Whole { persists: true } => Next::Request,
@@ -291,14 +291,14 @@ fn forward(
 }
 
 /// What an answer means. A 101 passed only if the client asked for it.
-fn outcome(head: &RequestHead, answer: Answer) -> Outcome {
+fn outcome(head: &RequestHead, answer: Box<Answer>) -> Outcome {
     let opens = head.method == "CONNECT" && matches!(answer.head.status, 200..=299);
     if answer.head.status == 101 || opens {
         let mut response = answer.head;
         forwarding::prepare_bodyless(&mut response);
-        return Outcome::Tunnel(response, answer.upstream.conn);
+        return Outcome::Tunnel(response, answer.upstream.line.conn);
     }
-    Outcome::Response(Box::new(answer))
+    Outcome::Response(answer)
 }
 
 /// Sends a request to the origin itself, which may demand a login.

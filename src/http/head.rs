@@ -4,6 +4,7 @@
 //! is written out again is well-formed whatever liberties the sender took with line ends.
 
 use std::fmt;
+use std::mem::MaybeUninit;
 
 pub use super::fields::FieldLines;
 
@@ -13,8 +14,8 @@ use super::target::Authority;
 /// Longest head that is read, in bytes, the most field lines in it, and the longest method.
 pub const MAX_HEAD: usize = 64 * 1024;
 const MAX_FIELDS: usize = 256;
-/// As many as all but a few heads have: room for more costs more than reading them.
-const USUAL_FIELDS: usize = 32;
+/// As many as all but a few requests have: room for more costs more than reading them.
+const USUAL_FIELDS: usize = 16;
 const MAX_METHOD: usize = 64;
 
 /// HTTP-version (RFC 9112 section 2.3).
@@ -131,11 +132,8 @@ impl RequestHead {
         // A bare LF ends a line for some and not for others.
         let line = line.strip_suffix(b"\r").ok_or(HeadError::LineEnd)?;
         let (method, target, version) = request_line(line)?;
-        let mut few = [httparse::EMPTY_HEADER; USUAL_FIELDS];
-        let fields = match section_of(section, &mut few) {
-            Err(HeadError::TooLarge) => {
-                section_of(section, &mut [httparse::EMPTY_HEADER; MAX_FIELDS])?
-            }
+        let fields = match section_of::<USUAL_FIELDS>(section) {
+            Err(HeadError::TooLarge) => section_of::<MAX_FIELDS>(section)?,
             fields => fields?,
         };
         let ends = section == b"\r\n" || section.ends_with(b"\r\n\r\n");
@@ -178,12 +176,10 @@ impl RequestHead {
     }
 }
 
-/// A header section and the blank line behind it; `room` for its lines.
-fn section_of<'b>(
-    section: &'b [u8],
-    room: &mut [httparse::Header<'b>],
-) -> Result<FieldLines, HeadError> {
-    match httparse::parse_headers(section, room)? {
+/// A header section of up to so many lines, and the blank line behind it.
+#[inline(never)] // its room is large, and nobody else's
+fn section_of<const LINES: usize>(section: &[u8]) -> Result<FieldLines, HeadError> {
+    match httparse::parse_headers(section, &mut [httparse::EMPTY_HEADER; LINES])? {
         httparse::Status::Complete((length, parsed)) if length == section.len() => {
             Ok(FieldLines::of(section, parsed))
         }
@@ -259,23 +255,12 @@ impl ResponseHead {
     /// # Errors
     /// [`HeadError`] says which part breaks the grammar.
     pub fn parse(head: &[u8]) -> Result<Self, HeadError> {
-        match Self::parse_into(head, &mut [httparse::EMPTY_HEADER; USUAL_FIELDS]) {
-            Err(HeadError::TooLarge) => {
-                Self::parse_into(head, &mut [httparse::EMPTY_HEADER; MAX_FIELDS])
-            }
-            parsed => parsed,
-        }
-    }
-
-    fn parse_into<'b>(
-        head: &'b [u8],
-        room: &mut [httparse::Header<'b>],
-    ) -> Result<Self, HeadError> {
-        let mut parsed = httparse::Response::new(room);
+        let mut room = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut parsed = httparse::Response::new(&mut []);
         let status = httparse::ParserConfig::default()
             .allow_spaces_after_header_name_in_responses(true)
             .allow_obsolete_multiline_headers_in_responses(true)
-            .parse_response(&mut parsed, head)?;
+            .parse_response_with_uninit_headers(&mut parsed, head, &mut room)?;
         match status {
             httparse::Status::Complete(_) => {}
             httparse::Status::Partial => return Err(HeadError::StartLine),
