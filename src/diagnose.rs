@@ -210,7 +210,8 @@ impl Run<'_> {
         for dialect in self.dialects.clone() {
             outcome = match self.talk(hop, dialect, carrier, conn.take()) {
                 Ok(End::Answered(response, scheme)) => {
-                    let outcome = self.report.result(&hop.head.method, &response);
+                    let through = self.report.result(&hop.head.method, &response);
+                    let outcome = if through { Outcome::Through } else { Outcome::NotServed };
                     let login = scheme.map(|scheme| Login { scheme, dialect });
                     if login.is_some() {
                         self.spent = false;

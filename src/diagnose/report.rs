@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use base64::Engine;
 
-use super::findings::Outcome;
 use crate::auth::credentials::Credentials;
 use crate::auth::{BASE64, Scheme, spnego};
 use crate::config::{Account, Args, Config, Route};
@@ -157,8 +156,8 @@ impl<'a> Report<'a> {
         self.fact("login", &text);
     }
 
-    /// The answer that counts.
-    pub(super) fn result(&mut self, method: &str, response: &ResponseHead) -> Outcome {
+    /// The answer that counts. Whether the request went through.
+    pub(super) fn result(&mut self, method: &str, response: &ResponseHead) -> bool {
         let connect = method == "CONNECT";
         let what = if connect { "the tunnel" } else { "the request" };
         let through = match response.status {
@@ -170,14 +169,14 @@ impl<'a> Report<'a> {
         let status = status_line(response);
         if through {
             self.fact("result", &format!("{what} went through: {status}"));
-            return Outcome::Through;
+            return true;
         }
         self.fact("result", &format!("{what} was not served: {status}"));
         let text = "The parent or the origin does not want this request or cannot fulfil it: a \
                     rule (403), a name it does not find or a host it cannot reach (502, 503, 504). \
                     Another URL may fare better.";
         self.fact("means", text);
-        Outcome::NotServed
+        false
     }
 
     /// What the challenge among `offered` says. `now` is this machine's clock. One that cannot be
