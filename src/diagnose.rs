@@ -18,6 +18,7 @@ use crate::auth::credentials::{Credentials, Secret};
 use crate::auth::{Carrier, Handshake, Refusal, Reply, Scheme, Side, Verdict};
 use crate::config::{Args, Config};
 use crate::conn::Conn;
+use crate::dial::{DialError, ORIGIN_CONNECT_TIMEOUT, dial};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::hop::HopName;
@@ -28,7 +29,6 @@ use crate::http::head::{FieldLines, RequestHead, ResponseHead, Version};
 use crate::http::names::FieldName;
 use crate::http::target::{Authority, RequestTarget};
 use crate::ntlm::{self, Dialect};
-use crate::parents::{DialError, ORIGIN_CONNECT_TIMEOUT, dial};
 use crate::response;
 use crate::sys::{self, Wait};
 

@@ -1,12 +1,12 @@
 //! To whom a request is sent: to the parents in turn, or to the origin itself.
 
 use crate::conn::Conn;
+use crate::dial::{ORIGIN_CONNECT_TIMEOUT, dial};
 use crate::exchange::{Exchange, NextHop, Outgoing, Retry};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::hop::HopName;
 use crate::http::target::Authority;
-use crate::parents::{ORIGIN_CONNECT_TIMEOUT, dial};
 use crate::request_body::RequestBody;
 use crate::response::Answer;
 

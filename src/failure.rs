@@ -5,11 +5,11 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::auth::{Refusal, Side};
+use crate::dial::DialError;
 use crate::guard::Resting;
 use crate::hop::HopName;
 use crate::http::framing::FramingError;
 use crate::http::reply::Reply;
-use crate::parents::DialError;
 
 /// The realm of every Basic challenge of ours: one, so that a browser asks once.
 const BASIC_CHALLENGE: &str = "Basic realm=\"ntlmaps\", charset=\"UTF-8\"";

@@ -9,13 +9,14 @@ use crate::auth::credentials::Credentials;
 use crate::auth::{Login, Standing};
 use crate::config::{Account, Config};
 use crate::conn::Conn;
+use crate::dial::{self, DialError};
 use crate::failure::Failure;
 use crate::guard::Guard;
 use crate::http::head::{RequestHead, Version};
 use crate::http::names;
 use crate::http::target::Authority;
 use crate::ntlm::{Client, Moment, crypto};
-use crate::parents::{self, DialError, Parents};
+use crate::parents::Parents;
 use crate::pool::{Key, OwnedKey, Pool};
 use crate::sys;
 use crate::urllog::UrlLog;
@@ -106,7 +107,7 @@ impl Gateway {
         });
         let stream =
             stream.map_err(|error| Failure::Unreachable { is_parent, errors: vec![error] })?;
-        if parents::is_own(&stream, &self.listening) {
+        if dial::is_own(&stream, &self.listening) {
             return Err(Failure::Loop);
         }
         Conn::new(stream).map_err(|error| Failure::System(error.to_string()))

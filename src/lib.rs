@@ -39,7 +39,7 @@
 //! - [`config`]: text to values; one table of every key. *Never* opens a file.
 //! - [`sys`]: the only file that knows the operating system beyond std.
 //! - [`conn`]: a socket, the bytes read ahead of it, deadlines.
-//! - [`parents`], [`pool`]: where connections come from. *Never* know what is said on them.
+//! - [`dial`], [`parents`], [`pool`]: where connections come from. *Never* know what is said on them.
 //! - [`gateway`]: what all exchanges share, and what a reload replaces. *Never* sends anything.
 //! - [`guard`]: which credentials may be sent where. *Never* knows what they are for.
 //! - [`request_body`]: the body on its way up. *Never* holds more than its beginning.
@@ -124,6 +124,7 @@ pub mod clients;
 pub mod config;
 pub mod conn;
 pub mod diagnose;
+pub mod dial;
 pub mod dispatch;
 pub mod door;
 pub mod dump;
