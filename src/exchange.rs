@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::asking::{self, Begin};
 use crate::auth::credentials::Credentials;
 use crate::auth::{self, Handshake, Refusal, Side, Verdict};
 use crate::conn::Conn;
@@ -18,18 +19,14 @@ use crate::http::challenge::Challenge;
 use crate::http::forwarding;
 use crate::http::framing::BodyFraming;
 use crate::http::head::{FieldLines, RequestHead, ResponseHead};
-use crate::http::target::Authority;
 use crate::leg::Leg;
-use crate::ntlm::crypto;
 use crate::parents::Parent;
+use crate::patience::{self, Doubt};
 use crate::pool::{Key, Line, Private};
 use crate::request_body::RequestBody;
 use crate::response::{self, Answer, Upstream};
 use crate::spare;
 use crate::sys;
-
-/// How long the answer to a complete request may take. A parent gives up on its origin earlier.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How many interim responses may come before the final one: a 102 every 20 s for half an hour.
 const MAX_INTERIM: u8 = 100;
@@ -121,7 +118,7 @@ impl<'a> Exchange<'a> {
         self.retry.set(Retry::Never);
         // A connection in the pool need not be logged in, or no longer be.
         if self.ended.get() == 0
-            && (body.is_repeatable() || !self.gateway.guarded.contains(&self.guarded()))
+            && (body.is_repeatable() || !asking::is_guarded(self.gateway, self.key, self.head))
             && let Some(line) = self.gateway.pool.take(self.key)
             && let Some(answer) = self.on_pooled(line, body)?
         {
@@ -165,7 +162,7 @@ impl<'a> Exchange<'a> {
                 self.ended.set(1);
                 return Ok(None);
             }
-            other => other?,
+            other => other.map_err(|error| self.ended(error, Retry::Freely, &leg, body))?,
         };
         self.reached.set(true);
         // Without an account there is nothing better to try: the demand is the answer.
@@ -174,7 +171,7 @@ impl<'a> Exchange<'a> {
             if body.rewind().is_ok() {
                 return Ok(None);
             }
-            self.gateway.guarded.note(self.guarded());
+            asking::note_guarded(self.gateway, self.key, self.head);
             return Err(Failure::NotRepeatable(self.key.hop.clone()));
         }
         self.leave_standing(handshake, &response);
@@ -188,8 +185,9 @@ impl<'a> Exchange<'a> {
         // `None`: the next leg dials.
         let mut conn = None;
         let mut attempt: Option<Attempt<'_>> = None;
-        let mut restarted = false;
-        let mut leg = self.first_leg(&mut handshake, body);
+        let begin = asking::begin(self.gateway, self.key, self.head, body);
+        let mut restarted = begin == Begin::Whole;
+        let mut leg = self.first_leg(&mut handshake, body, begin);
         loop {
             let reused = conn.is_some();
             let mut line = match conn.take() {
@@ -216,6 +214,16 @@ impl<'a> Exchange<'a> {
                         && self.head.is_idempotent()
                         && body.rewind().is_ok() =>
                 {
+                    continue;
+                }
+                // An origin that does not care for OPTIONS: the request itself fares better.
+                Err(Failure::Silent(..) | Failure::BadResponse(..))
+                    if leg.asks && self.ended.get() < 2 =>
+                {
+                    asking::note_mute(self.gateway, self.key, self.head);
+                    restarted = true;
+                    handshake.restart();
+                    leg = Leg::PLAIN;
                     continue;
                 }
                 Err(error) => {
@@ -278,7 +286,7 @@ impl<'a> Exchange<'a> {
                     conn = kept.ok();
                     if leg.with_body {
                         if restarted {
-                            self.gateway.guarded.note(self.guarded());
+                            asking::note_guarded(self.gateway, self.key, self.head);
                         }
                         let lost = |_| Failure::NotRepeatable(self.key.hop.clone());
                         body.rewind().map_err(lost)?;
@@ -318,9 +326,14 @@ impl<'a> Exchange<'a> {
         body: &mut RequestBody<'_>,
     ) -> Failure {
         let ended = match &error {
-            Failure::Closed(..) => 1,
-            // A parent that says nothing to what it answers by itself has stopped working.
-            Failure::Silent(_, waited) if *waited < ANSWER_TIMEOUT => 2,
+            Failure::Closed(..) => {
+                if leg.asks && self.ended.get() > 0 {
+                    asking::note_mute(self.gateway, self.key, self.head);
+                }
+                1
+            }
+            // It does not work, or the origin takes too long.
+            Failure::Silent(..) if self.ended.get() >= 2 => 0,
             _ => return error,
         };
         self.ended.set(self.ended.get().saturating_add(ended));
@@ -334,32 +347,31 @@ impl<'a> Exchange<'a> {
 
     /// How to begin. The request itself goes first where nothing is known; a body too long to be
     /// sent twice waits until the next hop was asked.
-    fn first_leg(&self, handshake: &mut Handshake<'_>, body: &mut RequestBody<'_>) -> Leg {
+    fn first_leg(
+        &self,
+        handshake: &mut Handshake<'_>,
+        body: &mut RequestBody<'_>,
+        begin: Begin,
+    ) -> Leg {
         if self.key.credentials.is_some() || self.key.hop.is_parent && self.head.is_idempotent() {
             body.keep();
         }
         if self.key.credentials.is_none() {
             return Leg::PLAIN;
         }
-        let harmless = body.framing().is_empty() || self.head.is_safe();
-        let asks = !harmless && !self.gateway.guarded.contains(&self.guarded());
-        if let NextHop::Parent(parent) = self.hop
+        let (asks, whole) = (begin == Begin::Asking, begin == Begin::Whole);
+        if !whole
+            && let NextHop::Parent(parent) = self.hop
             && let Some(field) = parent.carrier().and_then(|carrier| handshake.open(carrier))
         {
             return Leg { field: Some(field), with_body: false, asks, last: false };
         }
-        if body.is_repeatable() {
+        if whole || body.is_repeatable() {
             let standing = self.gateway.standings.take(self.key);
             let field = standing.map(|standing| handshake.resume(standing));
             return Leg { field, ..Leg::PLAIN };
         }
         Leg { with_body: false, asks, ..Leg::PLAIN }
-    }
-
-    /// What is remembered of a request that met with a demand for a login too late.
-    fn guarded(&self) -> (Authority, crypto::Key) {
-        let request = [self.head.method.as_bytes(), b" ", self.head.target.as_bytes()];
-        (self.key.hop.authority.clone(), crypto::md5(&request))
     }
 
     /// Leaves a login that holds for a request to the next one.
@@ -379,20 +391,7 @@ impl<'a> Exchange<'a> {
     ) -> Result<ResponseHead, Failure> {
         let mut wire = spare::take();
         leg.tell(self.head);
-        if leg.with_body && leg.field.is_none() {
-            self.head.encode(&mut wire);
-        } else {
-            let mut head = if leg.with_body {
-                self.head.clone()
-            } else {
-                forwarding::without_body(self.head, body.framing(), leg.asks)
-            };
-            if let Some(value) = &leg.field {
-                head.fields.set(self.side.credentials_field(), value.as_bytes());
-                dump::login(">", &head.fields, self.side.credentials_field());
-            }
-            head.encode(&mut wire);
-        }
+        leg.encode(self.head, body.framing(), self.side, &mut wire);
         // A leg without the body is a request whose body is empty, and for no other protocol.
         let (mut nothing, no_fields) = (RequestBody::none(), FieldLines::default());
         let (body, fields) =
@@ -400,8 +399,7 @@ impl<'a> Exchange<'a> {
         body.send(conn, wire)?;
         let mut interim = 0_u8;
         loop {
-            let response = response::read_head(conn, self.key.hop, self.patience(leg), fields);
-            let response = match response {
+            let response = match self.read_head(conn, leg, fields) {
                 Err(Failure::Closed(..)) if interim > 0 => {
                     let what = "it ends behind an interim one";
                     return Err(Failure::bad_response(self.key.hop, &what));
@@ -430,16 +428,31 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// How long an answer may take: a parent that demands a login says so at once.
-    fn patience(&self, leg: &Leg) -> Duration {
-        match self.hop {
-            NextHop::Parent(parent)
-                if !leg.with_body || (self.key.credentials.is_some() && !parent.was_heard()) =>
-            {
-                self.gateway.parents.timeout().saturating_mul(2)
+    /// Reads the head of a response: from a parent that demands a login it comes at once.
+    fn read_head(
+        &self,
+        conn: &mut Conn,
+        leg: &Leg,
+        fields: &FieldLines,
+    ) -> Result<ResponseHead, Failure> {
+        let (hop, soon) = (self.key.hop, self.gateway.parents.timeout());
+        let doubtful = match self.hop {
+            NextHop::Parent(parent) => !leg.with_body || !parent.was_heard(),
+            NextHop::Origin(_) => leg.asks,
+        };
+        let works = |silent: &Conn| {
+            let NextHop::Parent(parent) = self.hop else { return true };
+            log::debug!("the {hop} says nothing: it is asked whether it works");
+            let works = self.dial().is_ok_and(|other| patience::works(hop, silent, other, soon));
+            if works {
+                parent.note_answer(false);
+            } else {
+                self.ended.set(2);
             }
-            _ => ANSWER_TIMEOUT,
-        }
+            works
+        };
+        let doubt = Doubt { soon, works: &works, asks: leg.asks };
+        patience::read_head(conn, hop, fields, doubtful.then_some(doubt))
     }
 
     /// The connection, fit for a next request; or, when it is not, whether it has just ended.

@@ -43,6 +43,9 @@ pub struct Gateway {
     /// Requests that met with a demand for a login too late: when an OPTIONS in their place had met
     /// with none, or when their body was gone. The next hop, and the hash of method and target.
     pub guarded: Remembered<(Authority, crypto::Key)>,
+    /// Where an OPTIONS says nothing of what a request meets with. The next hop, and the hash of the
+    /// origin behind it.
+    pub mute: Remembered<(Authority, crypto::Key)>,
     /// Where requests are logged.
     pub url_log: Option<Arc<UrlLog>>,
     /// Where clients connect: not where a request should be sent.
@@ -84,6 +87,7 @@ impl Gateway {
             standings: Standings::default(),
             strangers: Remembered::default(),
             guarded: Remembered::default(),
+            mute: Remembered::default(),
             workstation: name.to_uppercase(),
             listening,
             via: ["1.0", "1.1"].map(|version| format!("{version} {pseudonym}")),

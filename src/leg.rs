@@ -1,5 +1,9 @@
 //! One request of a handshake: what goes along of the client's, and what is added.
 
+use crate::auth::Side;
+use crate::dump;
+use crate::http::forwarding;
+use crate::http::framing::BodyFraming;
 use crate::http::head::RequestHead;
 use crate::http::target;
 
@@ -35,5 +39,28 @@ impl Leg {
             scheme.unwrap_or_default(),
             if self.with_body { "" } else { ", without its body" }
         );
+    }
+
+    /// Appends its head, made of that of `request`.
+    pub fn encode(
+        &self,
+        request: &RequestHead,
+        framing: BodyFraming,
+        side: Side,
+        wire: &mut Vec<u8>,
+    ) {
+        if self.with_body && self.field.is_none() {
+            return request.encode(wire);
+        }
+        let mut head = if self.with_body {
+            request.clone()
+        } else {
+            forwarding::without_body(request, framing, self.asks)
+        };
+        if let Some(value) = &self.field {
+            head.fields.set(side.credentials_field(), value.as_bytes());
+            dump::login(">", &head.fields, side.credentials_field());
+        }
+        head.encode(wire);
     }
 }

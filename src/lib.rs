@@ -48,6 +48,8 @@
 //! - [`exchange`]: one request, one next hop; the only place where a handshake meets a connection.
 //!   *Never* speaks to the client but to pull its body and pass on interim responses.
 //! - [`leg`]: one request of a handshake.
+//! - [`asking`]: whether an OPTIONS goes before. *Never* sends it.
+//! - [`patience`]: how long an answer may take. *Never* knows what it answers.
 //! - [`response`]: responses of a next hop as they come in. *Never* knows why they were asked for.
 //! - [`failure`]: trouble into words. *Never* names a secret.
 //! - [`hop`]: who gets a request next, as it is spoken of.
@@ -119,6 +121,7 @@
 //!
 //! [`session`], then [`exchange`], then [`auth`].
 
+pub mod asking;
 pub mod auth;
 pub mod clients;
 pub mod config;
@@ -141,6 +144,7 @@ pub mod logging;
 pub mod ntlm;
 pub mod own_page;
 pub mod parents;
+pub mod patience;
 pub mod plan;
 pub mod pool;
 pub mod relay;

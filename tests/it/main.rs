@@ -56,6 +56,7 @@ mod origin_auth;
 mod own_login;
 mod pac;
 mod parent_auth;
+mod patience;
 mod pooling;
 mod refusals;
 mod reloading;
