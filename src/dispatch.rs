@@ -26,7 +26,7 @@ pub fn through_parents(
         return Ok(None);
     }
     let (mut errors, mut lost, mut reached, mut risked) = (Vec::new(), None, false, false);
-    for parent in parents.order() {
+    for parent in parents.order(request.head.is_idempotent()) {
         let exchange = Exchange::new(gateway, NextHop::Parent(parent), request);
         loop {
             let failure = match exchange.run(body) {

@@ -4,6 +4,8 @@
 //!   it is tried again in the background, when a request comes that it might have served.
 //! - Where all are down, the requests try by themselves, one at a time at each parent; or they go
 //!   direct (`DIRECT_CONNECT_IF_POSSIBLE`), and the background is where the way back is found.
+//! - One that accepts connections and says nothing is *silent*: whether it is so still, only a request
+//!   can find out. After each rest one does, and the others come after it was answered.
 
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +29,10 @@ const DIRECT_REST: Duration = Duration::from_secs(3);
 const MOMENT: Duration = Duration::from_millis(100);
 /// Where all parents are down, a trial that takes longer than this lets the next one begin.
 const TRIAL_PATIENCE: Duration = Duration::from_secs(1);
+/// The rest of a parent that stays silent doubles, up to this.
+const MAX_REST: Duration = Duration::from_secs(240);
+/// So many times the time to connect a request may take to find out that a parent is silent.
+const TRIAL_LENGTH: u32 = 3;
 
 /// The configured parents and what is known of them.
 pub struct Parents {
@@ -96,11 +102,35 @@ struct Health {
     failed: Option<Instant>,
     /// It is down and a request has been trying it since then.
     trial: Option<Instant>,
+    /// It is silent.
+    silence: Option<Silence>,
+}
+
+/// A parent that accepts connections, and no more.
+#[derive(Clone)]
+struct Silence {
+    /// How long it rests, and since when; or since when a request has been trying it.
+    rest: Duration,
+    since: Instant,
+    tried: bool,
 }
 
 impl State {
     fn are_all_down(&self) -> bool {
         !self.healths.is_empty() && self.healths.iter().all(|health| health.error.is_some())
+    }
+}
+
+impl Silence {
+    /// Whether the next request is the one that tries it, `timeout` being how long it may take to
+    /// connect: once after each rest, and again when nothing came of that.
+    fn is_to_be_tried(&mut self, timeout: Duration) -> bool {
+        let pause = if self.tried { timeout.saturating_mul(TRIAL_LENGTH) } else { self.rest };
+        let due = self.since.elapsed() >= pause;
+        if due {
+            (self.since, self.tried) = (Instant::now(), true);
+        }
+        due
     }
 }
 
@@ -113,9 +143,9 @@ impl Health {
     }
 
     /// The less, the sooner it is tried. What is down and was found out at once costs little.
-    fn rank(&self, rest: Duration) -> u8 {
+    fn rank(&self) -> u8 {
         match &self.error {
-            None => u8::from(!self.left_of(rest).is_zero()),
+            None => u8::from(self.silence.is_some()),
             Some(error) => 2_u8.saturating_add(u8::from(error.timed_out())),
         }
     }
@@ -178,15 +208,26 @@ impl Parents {
 
     /// Whether one can be connected to.
     pub fn can_be_reached(self: &Arc<Self>) -> bool {
-        self.order().any(|parent| self.dial(parent).is_ok())
+        self.order(false).any(|parent| self.dial(parent).is_ok())
     }
 
-    /// All parents in the order to try them.
-    pub fn order(self: &Arc<Self>) -> Order<'_> {
+    /// All parents in the order to try them. `may_try`: a request that may be sent again, if one of
+    /// them is silent.
+    pub fn order(self: &Arc<Self>, may_try: bool) -> Order<'_> {
         let mut ranks = Vec::new();
         if self.amiss.load(Ordering::Relaxed) {
-            let (rest, state) = (self.rest(), self.look_again());
-            ranks.extend(state.healths.iter().map(|health| health.rank(rest)));
+            let mut state = self.look_again();
+            for (parent, health) in self.list.iter().zip(&mut state.healths) {
+                // Whoever was heard since then is silent no more.
+                health.silence.take_if(|_| parent.was_heard());
+                // Behind one that works there is no need to try it.
+                let tried = may_try
+                    && !ranks.contains(&0)
+                    && health.error.is_none()
+                    && health.silence.as_mut().is_some_and(|s| s.is_to_be_tried(self.timeout));
+                ranks.push(if tried { 0 } else { health.rank() });
+            }
+            self.note_amiss(&state);
         }
         Order { list: &self.list, ranks, rank: 0, at: 0 }
     }
@@ -275,11 +316,11 @@ impl Parents {
         let were_away = self.direct && state.are_all_down();
         let Some(health) = state.healths.get_mut(parent.index) else { return };
         let was_down = health.error.is_some();
-        *health =
-            Health { error: error.cloned(), failed: error.map(|_| Instant::now()), trial: None };
+        health.error = error.cloned();
+        health.failed = error.map(|_| Instant::now());
+        health.trial = None;
         let are_away = self.direct && state.are_all_down();
-        let amiss = state.healths.iter().any(|health| health.failed.is_some());
-        self.amiss.store(amiss, Ordering::Relaxed);
+        self.note_amiss(&state);
         drop(state);
         self.changed.notify_all();
         match error {
@@ -305,13 +346,25 @@ impl Parents {
         }
     }
 
-    /// A parent accepts connections and ends them without an answer: the others come first for as
-    /// long as one that is down would rest.
+    fn note_amiss(&self, state: &State) {
+        let amiss = |health: &Health| health.error.is_some() || health.silence.is_some();
+        self.amiss.store(state.healths.iter().any(amiss), Ordering::Relaxed);
+    }
+
+    /// A parent accepts connections and ends them without an answer, or gives none at all: the
+    /// others come first until it was heard again.
     pub fn note_silence(&self, parent: &Parent) {
-        if let Some(health) = self.lock().healths.get_mut(parent.index) {
-            health.failed = Some(Instant::now());
-            self.amiss.store(true, Ordering::Relaxed);
-        }
+        parent.heard.store(false, Ordering::Relaxed);
+        let (mut state, since) = (self.lock(), Instant::now());
+        let Some(health) = state.healths.get_mut(parent.index) else { return };
+        let rest = match &health.silence {
+            None => self.rest(),
+            // Of those that came to it together, the first has said so.
+            Some(before) if !before.tried => return,
+            Some(before) => before.rest.saturating_mul(2).min(MAX_REST.max(self.rest())),
+        };
+        health.silence = Some(Silence { rest, since, tried: false });
+        self.note_amiss(&state);
     }
 }
 
@@ -356,10 +409,40 @@ mod tests {
         let list = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]
             .map(|text| Authority::parse(text, None).unwrap());
         let parents = Arc::new(Parents::new(&list, Duration::from_secs(60), false));
-        let order = || parents.order().map(|p| p.name.authority.port).collect::<Vec<_>>();
+        let order = || parents.order(true).map(|p| p.name.authority.port).collect::<Vec<_>>();
         assert_eq!(order(), [1, 2, 3]);
-        let error = parents.dial(parents.order().next().unwrap()).unwrap_err();
+        let error = parents.dial(parents.order(true).next().unwrap()).unwrap_err();
         assert!(error.to_string().starts_with("127.0.0.1:1 cannot be reached: "), "{error}");
         assert_eq!(order(), [2, 3, 1]);
+    }
+
+    #[test]
+    fn one_request_tries_a_silent_parent_after_each_rest_and_the_rests_grow() {
+        let list = ["127.0.0.1:1", "127.0.0.1:2"].map(|text| Authority::parse(text, None).unwrap());
+        let timeout = Duration::from_secs(60);
+        let parents = Arc::new(Parents::new(&list, timeout, false));
+        let first = |may_try| parents.order(may_try).next().unwrap().name.authority.port;
+        let [one, _] = &parents.list[..] else { panic!("two parents") };
+        let silence = || parents.lock().healths[0].silence.clone().unwrap();
+        let passes = |time| {
+            let mut state = parents.lock();
+            let silence = state.healths[0].silence.as_mut().unwrap();
+            silence.since = silence.since.checked_sub(time).unwrap();
+        };
+        for rest in [60, 120, 240, 240].map(Duration::from_secs) {
+            // All that came to it together say so.
+            parents.note_silence(one);
+            parents.note_silence(one);
+            parents.note(one, None);
+            assert_eq!((first(true), silence().rest), (2, rest), "to connect is no answer");
+            passes(rest);
+            assert_eq!([first(false), first(true), first(true)], [2, 1, 2]);
+        }
+        // Whoever tried it has gone.
+        passes(timeout * TRIAL_LENGTH);
+        assert_eq!([first(true), first(true)], [1, 2]);
+        one.note_answer(false);
+        assert_eq!([first(true), first(true)], [1, 1]);
+        assert!(!parents.amiss.load(Ordering::Relaxed));
     }
 }

@@ -2,7 +2,8 @@
 //! asked which.
 
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::proxy::{ALICE, LOGIN, NOBODY, Proxy, url};
 use crate::support::doors::{self, Door, Passed, Side};
@@ -117,4 +118,24 @@ fn a_parent_that_says_nothing_at_all_is_left_in_a_few_seconds() {
         assert_eq!(client.get(&url("/hello")).status(), 200);
         assert_eq!(hung.connections(), 2, "it was asked");
     }
+}
+
+#[test]
+fn a_parent_that_stays_silent_holds_up_one_request_after_each_rest() {
+    let (origin, hung) = (Origin::start(), Origin::raw(|_, mut wire| _ = wire.read_to_end()));
+    let other = Parent::open().origin(origin.addr()).start();
+    let list = format!("{} {}", hung.addr(), other.addr());
+    let proxy = Proxy::start(&format!("PARENT_PROXY: {list}\nPARENT_PROXY_TIMEOUT: 1\n{LOGIN}"));
+    assert_eq!(proxy.get(&url("/hello")).status(), 200);
+    // Past its first rest and the trial behind that: each costs a request, and a question.
+    let started = Instant::now();
+    while hung.connections() < 4 {
+        assert!(started.elapsed() < DEADLINE, "it was not tried again");
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| assert_eq!(proxy.get(&url("/hello")).status(), 200));
+            }
+        });
+    }
+    assert_eq!(hung.connections(), 4, "one tries it");
 }
