@@ -5,13 +5,17 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::http::target::Authority;
 
 /// How long an origin may take to accept a connection.
 pub const ORIGIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// For how long an address that failed is tried after the others of its name: to find out about a
+/// silent one costs half the time of a connection. And how many are remembered.
+const ADDRESS_REST: Duration = Duration::from_secs(300);
+const MAX_FAILED: usize = 256;
 
 /// Why there is no connection.
 #[derive(Clone, Debug)]
@@ -54,20 +58,64 @@ pub fn dial(authority: &Authority, timeout: Duration) -> Result<TcpStream, DialE
     let addresses = (authority.host.as_str(), authority.port)
         .to_socket_addrs()
         .map_err(|error| fail(true, error))?;
+    connect(addresses.as_slice(), timeout).map_err(|error| fail(false, error))
+}
+
+/// Connects to the first of `addresses` that answers. Those before it that failed lately come last.
+fn connect(addresses: &[SocketAddr], timeout: Duration) -> io::Result<TcpStream> {
+    let several = addresses.len() > 1;
+    let resting = addresses.iter().take_while(|address| several && rests(**address)).count();
+    let (resting, fit) = addresses.split_at(resting);
     let started = Instant::now();
     let mut last = io::ErrorKind::AddrNotAvailable.into();
     let mut untried = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-    for address in addresses {
+    for address in fit.iter().chain(resting) {
         // A silent address leaves those behind it their share of the time.
         let left = timeout.saturating_sub(started.elapsed());
         let share = left.checked_div(untried).unwrap_or(left).max(Duration::from_millis(1));
         untried = untried.saturating_sub(1);
-        match TcpStream::connect_timeout(&address, share) {
+        let dialed = TcpStream::connect_timeout(address, share);
+        if several {
+            note(*address, dialed.is_err());
+        }
+        match dialed {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
     }
-    Err(fail(false, last))
+    Err(last)
+}
+
+/// Of names with several addresses, those that failed, and when.
+static FAILED: Mutex<Vec<(SocketAddr, Instant)>> = Mutex::new(Vec::new());
+
+fn failed() -> MutexGuard<'static, Vec<(SocketAddr, Instant)>> {
+    FAILED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether an address failed lately. After its rest one connection tries it in its turn, and the
+/// others do when that one succeeded.
+fn rests(address: SocketAddr) -> bool {
+    let mut failed = failed();
+    let Some((_, since)) = failed.iter_mut().find(|(own, _)| *own == address) else { return false };
+    let rests = since.elapsed() < ADDRESS_REST;
+    if !rests {
+        *since = Instant::now();
+    }
+    rests
+}
+
+fn note(address: SocketAddr, has_failed: bool) {
+    let mut failed = failed();
+    if let Some(at) = failed.iter().position(|(own, _)| *own == address) {
+        failed.swap_remove(at);
+    }
+    if has_failed {
+        if failed.len() >= MAX_FAILED {
+            failed.clear();
+        }
+        failed.push((address, Instant::now()));
+    }
 }
 
 /// Whether a connection leads to one of `listening`, by whatever name it was dialed.
@@ -85,6 +133,8 @@ pub fn is_own(stream: &TcpStream, listening: &[SocketAddr]) -> bool {
 mod tests {
     use std::net::TcpListener;
 
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
+
     use super::*;
 
     #[test]
@@ -101,5 +151,34 @@ mod tests {
         let elsewhere = TcpListener::bind(("127.0.0.3", alone[0].port())).unwrap();
         let stream = TcpStream::connect(elsewhere.local_addr().unwrap()).unwrap();
         assert!(!is_own(&stream, &alone) && is_own(&stream, &[elsewhere.local_addr().unwrap()]));
+    }
+
+    #[test]
+    fn an_address_that_failed_is_tried_last_until_one_found_it_well() {
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        // It refuses, until somebody listens there.
+        let fd = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&fd, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = SocketAddr::try_from(getsockname(&fd).unwrap()).unwrap();
+        let list = [address, other.local_addr().unwrap()];
+        let peer = || {
+            let stream = connect(&list, Duration::from_secs(10)).unwrap();
+            stream.peer_addr().unwrap()
+        };
+        assert_eq!(peer(), list[1]);
+        listen(&fd, 8).unwrap();
+        assert_eq!(peer(), list[1], "it rests");
+        for (_, since) in failed().iter_mut().filter(|(own, _)| *own == address) {
+            *since = since.checked_sub(ADDRESS_REST).unwrap();
+        }
+        assert!(!rests(address) && rests(address), "one tries it");
+        note(address, false);
+        assert_eq!(peer(), list[0]);
+        // Last is not never.
+        note(address, true);
+        assert_eq!(
+            connect(&[address, address], Duration::from_secs(10)).unwrap().peer_addr().unwrap(),
+            address
+        );
     }
 }
