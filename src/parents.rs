@@ -100,6 +100,8 @@ struct Health {
     error: Option<DialError>,
     /// When it failed.
     failed: Option<Instant>,
+    /// When it was connected to.
+    reached: Option<Instant>,
     /// It is down and a request has been trying it since then.
     trial: Option<Instant>,
     /// It is silent.
@@ -206,9 +208,11 @@ impl Parents {
         self.direct && self.look_again().are_all_down()
     }
 
-    /// Whether one can be connected to.
+    /// Whether one can be connected to; or could be a moment ago.
     pub fn can_be_reached(self: &Arc<Self>) -> bool {
-        self.order(false).any(|parent| self.dial(parent).is_ok())
+        let lately = |health: &Health| health.reached.is_some_and(|at| at.elapsed() < DIRECT_REST);
+        let known = self.lock().healths.iter().any(lately);
+        known || self.order(false).any(|parent| self.dial(parent).is_ok())
     }
 
     /// All parents in the order to try them. `may_try`: a request that may be sent again, if one of
@@ -317,7 +321,8 @@ impl Parents {
         let Some(health) = state.healths.get_mut(parent.index) else { return };
         let was_down = health.error.is_some();
         health.error = error.cloned();
-        health.failed = error.map(|_| Instant::now());
+        let now = Some(Instant::now());
+        (health.failed, health.reached) = if error.is_some() { (now, None) } else { (None, now) };
         health.trial = None;
         let are_away = self.direct && state.are_all_down();
         self.note_amiss(&state);
