@@ -7,6 +7,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::audience::{Audience, LEFT, LOOK};
 use crate::dump;
 use crate::http::ends::find_end;
 use crate::http::head::{HeadError, MAX_HEAD};
@@ -188,34 +189,76 @@ impl Conn {
         }
     }
 
-    /// Moves what comes into an empty pipe, at least a byte and no more than `most`; 0 at the end.
-    /// Nothing may be buffered.
+    /// As [`Conn::fill`], on behalf of somebody who may leave meanwhile.
     ///
     /// # Errors
-    /// When the connection broke.
-    pub fn fill_pipe(&mut self, pipe: &mut Pipe, most: u64) -> io::Result<usize> {
-        self.set_timeout(None)?;
+    /// As [`Conn::fill`]; [`LEFT`] when nobody waits any more.
+    pub fn fill_for(
+        &mut self,
+        audience: Option<Audience<'_>>,
+        limit: Option<Duration>,
+    ) -> io::Result<usize> {
+        let Some(mut audience) = audience else { return self.fill(limit) };
+        let (mut began, mut waited) = (None, Duration::ZERO);
+        loop {
+            let left = limit.map_or(LOOK, |limit| limit.saturating_sub(waited).min(LOOK));
+            match self.fill(Some(left)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+            // What comes at once costs no look at the clock.
+            let now = Instant::now();
+            let began = *began.get_or_insert_with(|| now.checked_sub(left).unwrap_or(now));
+            waited = now.saturating_duration_since(began);
+            if limit.is_some_and(|limit| waited >= limit) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            if audience.has_left(now) {
+                return Err(LEFT.into());
+            }
+        }
+    }
+
+    /// Moves what comes into an empty pipe, at least a byte and no more than `most`; 0 at the end.
+    /// Nothing may be buffered. `audience`: on behalf of whom.
+    ///
+    /// # Errors
+    /// When the connection broke; [`LEFT`] when nobody waits any more.
+    pub fn fill_pipe(
+        &mut self,
+        pipe: &mut Pipe,
+        most: u64,
+        mut audience: Option<Audience<'_>>,
+    ) -> io::Result<usize> {
+        // A splice waits as a read does.
+        let patience = audience.map(|_| LOOK);
+        self.set_timeout(patience)?;
         loop {
             if let Some(count) = pipe.fill_up_to(&self.stream, most)? {
                 return Ok(count);
             }
-            sys::poll(&mut [Wait::readable(&self.stream)], None)?;
+            let came = sys::poll(&mut [Wait::readable(&self.stream)], patience)?;
+            if !came && audience.as_mut().is_some_and(|audience| audience.has_left(Instant::now()))
+            {
+                return Err(LEFT.into());
+            }
         }
     }
 
     /// Reads until a head is complete, and returns what `parse` makes of it. A few blank lines before
     /// it are skipped (RFC 9112 section 2.2). The first byte may take as long as `first`, the whole
-    /// no longer than `whole` from then on.
+    /// no longer than `whole` from then on. `audience`: on behalf of whom.
     ///
     /// # Errors
     /// [`ReadError`] says what came instead.
     pub fn read_head<T>(
         &mut self,
+        audience: Option<Audience<'_>>,
         first: Duration,
         whole: Duration,
         parse: fn(&[u8]) -> Result<T, HeadError>,
     ) -> Result<T, ReadError> {
-        let end = self.wait_for_head(first, whole)?;
+        let end = self.wait_for_head(audience, first, whole)?;
         let head = self.buffered().get(..end).unwrap_or_default();
         dump::message("from", Some(&self.stream), head);
         let parsed = parse(head).map_err(ReadError::Head);
@@ -224,7 +267,12 @@ impl Conn {
     }
 
     /// How many bytes the head has that comes first among the buffered ones.
-    fn wait_for_head(&mut self, first: Duration, whole: Duration) -> Result<usize, ReadError> {
+    fn wait_for_head(
+        &mut self,
+        audience: Option<Audience<'_>>,
+        first: Duration,
+        whole: Duration,
+    ) -> Result<usize, ReadError> {
         const MAX_BLANK: usize = 4;
         let mut seen = 0;
         let mut started = None;
@@ -249,7 +297,7 @@ impl Conn {
             let read = if began {
                 self.fill_within(*started.get_or_insert_with(Instant::now), whole)
             } else {
-                self.fill(Some(first))
+                self.fill_for(audience, Some(first))
             };
             match read {
                 Ok(0) => return Err(ReadError::Closed { began }),
@@ -323,7 +371,7 @@ mod tests {
             let (mut conn, mut peer) = pair();
             peer.write_all(sent).unwrap();
             let (first, whole) = if began { (LATE, SOON) } else { (SOON, LATE) };
-            match conn.read_head(first, whole, RequestHead::parse) {
+            match conn.read_head(None, first, whole, RequestHead::parse) {
                 Err(ReadError::TimedOut { began: found }) => assert_eq!(found, began),
                 other => panic!("{sent:?}: {other:?}"),
             }

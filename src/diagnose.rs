@@ -426,7 +426,8 @@ impl Hop {
         // Perhaps it answered before it closed: reading tells.
         drop(conn.write_all(&wire));
         loop {
-            let response = response::read_head(conn, &self.name, patience, &self.head.fields)?;
+            let response =
+                response::read_head(conn, &self.name, None, patience, &self.head.fields)?;
             if !response.is_interim() {
                 return Ok((response, started.elapsed()));
             }

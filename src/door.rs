@@ -19,7 +19,7 @@ use crate::gateway::Gateway;
 use crate::hop::HopName;
 use crate::http::forwarding;
 use crate::http::framing::BodyFraming;
-use crate::http::head::RequestHead;
+use crate::http::head::{RequestHead, Version};
 use crate::http::target::{Authority, RequestTarget};
 use crate::request_body::RequestBody;
 use crate::socks::{Admission, Dialogue, Step, rep, reply};
@@ -157,7 +157,7 @@ fn enter(
     let headers = &gateway.config.client_header;
     forwarding::prepare_request(&mut head, &target, false, BodyFraming::None, headers);
     let mut record = Record::begin(gateway.url_log.as_ref(), peer, &head);
-    match open(gateway, to, &head, account) {
+    match open(gateway, to, &head, account, &mut client) {
         Ok((server, hop)) => {
             let bound = server.stream().local_addr().ok().filter(|_| hop.is_none());
             record.outcome.status = Some(200);
@@ -177,17 +177,21 @@ fn enter(
     None
 }
 
-/// Opens a way to `to`: through a parent, which is named then, or directly. `head` is a CONNECT.
+/// Opens a way to `to`: through a parent, which is named then, or directly. `head` is a CONNECT, for
+/// this client, who hears nothing of it.
 fn open(
     gateway: &Gateway,
     to: &Authority,
     head: &RequestHead,
     account: Option<&Arc<Credentials>>,
+    client: &mut Conn,
 ) -> Result<(Conn, Option<HopName>), Closed> {
     let request = Outgoing { head, account, private: None };
+    // In the oldest version: no interim response is for a client that speaks no HTTP.
+    let mut body = RequestBody::new(client, Version::Http10, BodyFraming::None, false);
     let answer = match gateway.config.route(to) {
         Route::Direct => Ok(None),
-        Route::Parent => dispatch::through_parents(gateway, &request, &mut RequestBody::none()),
+        Route::Parent => dispatch::through_parents(gateway, &request, &mut body),
     };
     let Some(answer) = answer.map_err(Closed::Failure)? else {
         let server = dispatch::connect(gateway, to).map_err(Closed::Failure)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::asking::{self, Begin};
+use crate::audience::Audience;
 use crate::auth::credentials::Credentials;
 use crate::auth::{self, Handshake, Refusal, Side, Verdict};
 use crate::conn::Conn;
@@ -152,7 +153,7 @@ impl<'a> Exchange<'a> {
         if doubtful {
             sys::set_patience(line.conn.stream(), Some(self.gateway.parents.connect_timeout()));
         }
-        let response = self.leg(&mut line.conn, &leg, body);
+        let response = self.leg(&mut line.conn, &leg, body, false);
         if doubtful {
             sys::set_patience(line.conn.stream(), None);
         }
@@ -204,7 +205,9 @@ impl<'a> Exchange<'a> {
                     Failure::Resting(name, resting)
                 })?);
             }
-            let response = match self.leg(&mut line, &leg, body) {
+            // Whether these credentials are right must be known before they go out again.
+            let matters = attempt.as_ref().is_some_and(Attempt::is_alone);
+            let response = match self.leg(&mut line, &leg, body, matters) {
                 // It had closed behind its 407 and not said so.
                 Err(Failure::Closed(..)) if reused && !leg.with_body => continue,
                 // Neither Digest nor Basic mind on which connection they travel.
@@ -382,12 +385,14 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Sends one leg and reads the head of its final response.
+    /// Sends one leg and reads the head of its final response. `matters`: for a while even when the
+    /// client is gone.
     fn leg(
         &self,
         conn: &mut Conn,
         leg: &Leg,
         body: &mut RequestBody<'_>,
+        matters: bool,
     ) -> Result<ResponseHead, Failure> {
         let mut wire = spare::take();
         leg.tell(self.head);
@@ -399,7 +404,8 @@ impl<'a> Exchange<'a> {
         body.send(conn, wire)?;
         let mut interim = 0_u8;
         loop {
-            let response = match self.read_head(conn, leg, fields) {
+            let audience = body.audience().map(|client| client.caring(matters));
+            let response = match self.read_head(conn, leg, fields, audience) {
                 Err(Failure::Closed(..)) if interim > 0 => {
                     let what = "it ends behind an interim one";
                     return Err(Failure::bad_response(self.key.hop, &what));
@@ -434,6 +440,7 @@ impl<'a> Exchange<'a> {
         conn: &mut Conn,
         leg: &Leg,
         fields: &FieldLines,
+        audience: Option<Audience<'_>>,
     ) -> Result<ResponseHead, Failure> {
         let (hop, soon) = (self.key.hop, self.gateway.parents.timeout());
         let doubtful = match self.hop {
@@ -452,7 +459,7 @@ impl<'a> Exchange<'a> {
             works
         };
         let doubt = Doubt { soon, works: &works, asks: leg.asks };
-        patience::read_head(conn, hop, fields, doubtful.then_some(doubt))
+        patience::read_head(conn, hop, fields, audience, doubtful.then_some(doubt))
     }
 
     /// The connection, fit for a next request; or, when it is not, whether it has just ended.

@@ -202,6 +202,11 @@ enum Admission {
 }
 
 impl Attempt<'_> {
+    /// Whether others wait for what becomes of it.
+    pub fn is_alone(&self) -> bool {
+        self.trial.is_some()
+    }
+
     /// They were accepted.
     pub fn accepted(self) {
         let subject = Subject { proven: Some(self.place.clone()), ..self.subject.clone() };

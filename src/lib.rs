@@ -39,6 +39,7 @@
 //! - [`config`]: text to values; one table of every key. *Never* opens a file.
 //! - [`sys`]: the only file that knows the operating system beyond std.
 //! - [`conn`]: a socket, the bytes read ahead of it, deadlines.
+//! - [`audience`]: whether a client still waits. *Never* knows what for.
 //! - [`dial`], [`parents`], [`pool`]: where connections come from. *Never* know what is said on them.
 //! - [`gateway`]: what all exchanges share, and what a reload replaces. *Never* sends anything.
 //! - [`guard`]: which credentials may be sent where. *Never* knows what they are for.
@@ -122,6 +123,7 @@
 //! [`session`], then [`exchange`], then [`auth`].
 
 pub mod asking;
+pub mod audience;
 pub mod auth;
 pub mod clients;
 pub mod config;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::audience::Audience;
 use crate::conn::Conn;
 use crate::failure::Failure;
 use crate::hop::HopName;
@@ -23,7 +24,7 @@ pub struct Doubt<'a> {
     pub asks: bool,
 }
 
-/// Reads the head of a response to a request with `fields`. With a `doubt`, who does not answer soon
+/// Reads the head of a response to a request with `fields`, as long as the `audience` stays. With a `doubt`, who does not answer soon
 /// may be a parent that does not work; or one that passed the request on to an origin that takes its
 /// time.
 ///
@@ -33,12 +34,13 @@ pub fn read_head(
     conn: &mut Conn,
     hop: &HopName,
     fields: &FieldLines,
+    audience: Option<Audience<'_>>,
     doubt: Option<Doubt<'_>>,
 ) -> Result<ResponseHead, Failure> {
     let mut patience = ANSWER_TIMEOUT;
     if let Some(doubt) = doubt {
         let soon = doubt.soon.min(ANSWER_TIMEOUT / 2);
-        match response::read_head(conn, hop, soon, fields) {
+        match response::read_head(conn, hop, audience, soon, fields) {
             Err(Failure::Silent(..)) => {}
             other => return other,
         }
@@ -49,7 +51,7 @@ pub fn read_head(
             patience = Duration::ZERO;
         }
     }
-    response::read_head(conn, hop, patience, fields)
+    response::read_head(conn, hop, audience, patience, fields)
 }
 
 /// Whether a parent works that said nothing on `silent` yet: asked on `other` for what concerns

@@ -1,5 +1,8 @@
 //! A response on its way to the client, body and all, streamed as it comes.
 
+use std::io;
+
+use crate::audience::LEFT;
 use crate::dump;
 use crate::failure::Failure;
 use crate::http::forwarding;
@@ -108,13 +111,13 @@ pub fn response(
             pipe = Some(last);
             break;
         }
-        let read = upstream.line.conn.fill(None);
-        if !matches!(read, Ok(1..)) {
-            if read.is_err() || scanner.at_close().is_err() {
-                tell_of_break(upstream);
+        match upstream.line.conn.fill_for(body.audience(), None) {
+            Ok(1..) => {}
+            Ok(_) if scanner.at_close().is_ok() => break,
+            read => {
+                tell_of_break(upstream, &read);
                 return cut;
             }
-            break;
         }
     }
     answer.upstream.release(pool);
@@ -138,10 +141,10 @@ fn splice(
     pipe: &mut Pipe,
 ) -> bool {
     loop {
-        match upstream.line.conn.fill_pipe(pipe, scanner.left()) {
+        match upstream.line.conn.fill_pipe(pipe, scanner.left(), body.audience()) {
             Ok(count @ 1..) => scanner.pass(u64::try_from(count).unwrap_or(u64::MAX)),
-            _ => {
-                tell_of_break(upstream);
+            read => {
+                tell_of_break(upstream, &read);
                 return false;
             }
         }
@@ -163,7 +166,10 @@ fn words(framing: BodyFraming) -> &'static str {
     }
 }
 
-fn tell_of_break(upstream: &Upstream) {
+fn tell_of_break(upstream: &Upstream, read: &io::Result<usize>) {
+    if read.as_ref().is_err_and(|error| error.kind() == LEFT) {
+        return log::debug!("the client went away in the middle of a response");
+    }
     log::warn!(
         target: "ntlmaps::often::break",
         "the {} broke off in the middle of a response",

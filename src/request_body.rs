@@ -5,6 +5,7 @@ use std::io;
 use std::mem;
 use std::time::{Duration, Instant};
 
+use crate::audience::{Audience, LOOK};
 use crate::conn::Conn;
 use crate::dump;
 use crate::failure::Failure;
@@ -87,6 +88,11 @@ impl<'c> RequestBody<'c> {
             sent: 0,
             pipe: None,
         }
+    }
+
+    /// The client, while it waits for what comes back.
+    pub fn audience(&self) -> Option<Audience<'_>> {
+        self.client.as_deref().map(|client| Audience::new(client.stream()))
     }
 
     /// How it ends.
@@ -174,7 +180,7 @@ impl<'c> RequestBody<'c> {
         }
         loop {
             self.take()?;
-            if !self.flush(to) || self.is_sent() || !to.buffered().is_empty() {
+            if !self.flush(to)? || self.is_sent() || !to.buffered().is_empty() {
                 return Ok(());
             }
             let Some(client) = self.client.as_deref_mut() else { return Ok(()) };
@@ -201,7 +207,7 @@ impl<'c> RequestBody<'c> {
                     set_nonblocking(to, self.pipe.is_some())?;
                 }
                 let filled = match &mut self.pipe {
-                    Some(pipe) if left > 0 => client.fill_pipe(pipe, left).inspect(|count| {
+                    Some(pipe) if left > 0 => client.fill_pipe(pipe, left, None).inspect(|count| {
                         let count = u64::try_from(*count).unwrap_or(u64::MAX);
                         self.scanner.pass(count);
                         self.taken = self.taken.saturating_add(count);
@@ -251,25 +257,36 @@ impl<'c> RequestBody<'c> {
         Ok(())
     }
 
-    /// Sends what is pending. `false` when the next hop speaks before it has taken everything.
-    fn flush(&mut self, to: &Conn) -> bool {
+    /// Sends what is pending, as long as the client is there. `false` when the next hop speaks before
+    /// it has taken everything.
+    fn flush(&mut self, to: &Conn) -> Result<bool, Failure> {
+        let unseen = self.client.as_deref().map(|client| Audience::new(client.stream()));
+        let (mut audience, patience) = (unseen, unseen.map(|_| LOOK));
         loop {
             let moved = match (self.pending.get(self.sent..), &mut self.pipe) {
                 (Some(rest @ [_, ..]), _) => sys::send_now(to.stream(), rest)
                     .inspect(|count| self.sent = self.sent.saturating_add(count.unwrap_or(0))),
                 (_, Some(pipe)) if pipe.held > 0 => pipe.drain(to.stream()),
-                _ => return true,
+                _ => return Ok(true),
             };
             match moved {
-                Ok(Some(_)) => {}
+                Ok(Some(_)) => audience = unseen,
                 Ok(None) => {
                     let mut waits = [Wait { read: true, ..Wait::writable(to.stream()) }];
-                    if sys::poll(&mut waits, None).is_err() || !sys::is_quiet(to.stream()) {
-                        return false;
+                    let came = sys::poll(&mut waits, patience);
+                    if came.is_err() || !sys::is_quiet(to.stream()) {
+                        return Ok(false);
+                    }
+                    if let (Ok(false), Some(client)) = (came, &mut audience)
+                        && client.has_left(Instant::now())
+                    {
+                        // Nobody will know what becomes of what it has not read yet.
+                        sys::reset(to.stream());
+                        return Err(Failure::ClientGone);
                     }
                 }
                 // Perhaps it answered before it closed.
-                Err(_) => return false,
+                Err(_) => return Ok(false),
             }
         }
     }

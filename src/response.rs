@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::audience::{Audience, LEFT};
 use crate::conn::{Conn, ReadError};
 use crate::dump;
 use crate::failure::Failure;
@@ -59,21 +60,23 @@ impl Upstream {
     }
 }
 
-/// Reads the head of a response, interim or final, which may take `patience` to begin. `request`:
-/// what the fields said that it answers.
+/// Reads the head of a response, interim or final, which may take `patience` to begin, as long as
+/// the `audience` stays, if there is one. `request`: what the fields said that it answers.
 ///
 /// # Errors
 /// [`Failure`], when none came that can be passed on.
 pub fn read_head(
     conn: &mut Conn,
     hop: &HopName,
+    audience: Option<Audience<'_>>,
     patience: Duration,
     request: &FieldLines,
 ) -> Result<ResponseHead, Failure> {
     let name = || hop.clone();
-    let head = conn.read_head(patience, HEAD_TIMEOUT, ResponseHead::parse);
+    let head = conn.read_head(audience, patience, HEAD_TIMEOUT, ResponseHead::parse);
     let head = head.map_err(|error| match error {
         ReadError::Closed { began: false } => Failure::Closed(name(), String::new()),
+        ReadError::Broken(error) if error.kind() == LEFT => Failure::ClientGone,
         ReadError::Broken(error) => Failure::Closed(name(), format!(" ({error})")),
         ReadError::TimedOut { began: false } => Failure::Silent(name(), patience),
         ReadError::Closed { .. } | ReadError::TimedOut { .. } => {

@@ -131,7 +131,7 @@ impl Session {
 
     /// Waits for a request and serves it.
     fn turn(&mut self, seat: &Seat, gateway: &impl Fn() -> Arc<Gateway>) -> Next {
-        let head = match self.client.read_head(LINGER, HEAD_TIMEOUT, RequestHead::parse) {
+        let head = match self.client.read_head(None, LINGER, HEAD_TIMEOUT, RequestHead::parse) {
             Ok(head) => head,
             Err(error) => return self.no_request(&error, &gateway()),
         };

@@ -26,6 +26,14 @@ pub fn has_ended(stream: &TcpStream) -> bool {
     !matches!(peek(stream), Ok(1..) | Err(Errno::AGAIN))
 }
 
+/// Whether a peer has said its last, whatever is still to be read of it, and whether it is gone.
+pub fn farewell(stream: &TcpStream) -> (bool, bool) {
+    let mut fd = PollFd::new(stream, PollFlags::RDHUP);
+    let now = Timespec::try_from(Duration::ZERO).ok();
+    let told = rustix::event::poll(std::slice::from_mut(&mut fd), now.as_ref()) == Ok(1);
+    (told, told && fd.revents().intersects(PollFlags::HUP | PollFlags::ERR))
+}
+
 fn peek(stream: &TcpStream) -> Result<usize, Errno> {
     let mut byte = [0_u8; 1];
     rustix::net::recv(stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)

@@ -48,6 +48,7 @@ mod fuzz_replay;
 mod guard;
 mod import_cntlm;
 mod keys;
+mod leaving;
 mod log_secrets;
 mod logins;
 mod logs;
