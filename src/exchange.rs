@@ -23,7 +23,7 @@ use crate::http::head::{FieldLines, RequestHead, ResponseHead};
 use crate::leg::Leg;
 use crate::parents::Parent;
 use crate::patience::{self, Doubt};
-use crate::pool::{Key, Line, Private};
+use crate::pool::{Key, Line, MAX_IDLE_TIME, Private};
 use crate::request_body::RequestBody;
 use crate::response::{self, Answer, Upstream};
 use crate::spare;
@@ -120,12 +120,20 @@ impl<'a> Exchange<'a> {
         // A connection in the pool need not be logged in, or no longer be.
         if self.ended.get() == 0
             && (body.is_repeatable() || !asking::is_guarded(self.gateway, self.key, self.head))
-            && let Some(line) = self.gateway.pool.take(self.key)
+            && let Some(line) = self.gateway.pool.take(self.key, self.rest(body))
             && let Some(answer) = self.on_pooled(line, body)?
         {
             return Ok(answer);
         }
         self.on_fresh(body)
+    }
+
+    /// How long a connection may have been idle that serves this request. A firewall that forgot it
+    /// swallows what is sent, and only what is short and may be sent again is given up in time: for
+    /// anything else a handshake is cheap. But who logged in by itself would have to do so again.
+    fn rest(&self, body: &RequestBody<'_>) -> Duration {
+        let again = self.head.is_idempotent() && body.framing().is_empty();
+        if again || self.key.private.is_some() { MAX_IDLE_TIME } else { FRESH }
     }
 
     /// The request on a connection that served others before. `None` when a fresh one may do

@@ -24,9 +24,9 @@ pub struct Doubt<'a> {
     pub asks: bool,
 }
 
-/// Reads the head of a response to a request with `fields`, as long as the `audience` stays. With a `doubt`, who does not answer soon
-/// may be a parent that does not work; or one that passed the request on to an origin that takes its
-/// time.
+/// Reads the head of a response to a request with `fields`, as long as the `audience` stays. With a
+/// `doubt`, who does not answer soon may be a parent that does not work; or one that passed the
+/// request on to an origin that takes its time.
 ///
 /// # Errors
 /// [`Failure`], when none came that can be passed on.

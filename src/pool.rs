@@ -10,10 +10,10 @@ use crate::conn::Conn;
 use crate::hop::HopName;
 use crate::http::target::Authority;
 
-/// How many connections wait for their next request, and how long at most. Squid closes its side
-/// after two minutes.
+/// How many connections wait for their next request.
 const MAX_IDLE: usize = 256;
-const MAX_IDLE_TIME: Duration = Duration::from_secs(100);
+/// And how long at most. Squid closes its side after two minutes.
+pub const MAX_IDLE_TIME: Duration = Duration::from_secs(100);
 
 /// What two requests must agree on to use the same connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +80,11 @@ impl Line {
     pub fn new(key: Key<'_>, conn: Conn) -> Box<Self> {
         Box::new(Self { key: key.to_owned(), conn, since: Instant::now() })
     }
+
+    /// How long it was idle.
+    fn rested(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
 }
 
 /// The pool: most recently used last.
@@ -87,12 +92,16 @@ impl Line {
 pub struct Pool(Mutex<VecDeque<Box<Line>>>);
 
 impl Pool {
-    /// The most recently used connection of that key that is still open and silent.
-    pub fn take(&self, key: Key<'_>) -> Option<Box<Line>> {
+    /// The most recently used connection of that key that is still open and silent, and was not idle
+    /// for longer than `rest`.
+    pub fn take(&self, key: Key<'_>, rest: Duration) -> Option<Box<Line>> {
+        let now = Instant::now();
         loop {
             let mut idle = {
                 let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
                 let at = all.iter().rposition(|idle| idle.key.as_key() == key)?;
+                // Those before it are older still.
+                all.get(at).filter(|idle| idle.rested(now) <= rest)?;
                 all.remove(at)?
             };
             // Outside the lock: a system call, and perhaps a close.
@@ -116,8 +125,7 @@ impl Pool {
         let mut dropped = Vec::new();
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(oldest) = idle.front() {
-            let old = now.saturating_duration_since(oldest.since) > MAX_IDLE_TIME;
-            if !old && idle.len() < MAX_IDLE {
+            if oldest.rested(now) <= MAX_IDLE_TIME && idle.len() < MAX_IDLE {
                 break;
             }
             dropped.extend(idle.pop_front());
@@ -161,13 +169,26 @@ mod tests {
             Key { hop: &origin, ..key },
             Key { private: Some(&private), ..key },
         ] {
-            assert!(pool.take(other).is_none());
+            assert!(pool.take(other, MAX_IDLE_TIME).is_none());
         }
         let same = credentials("ann", "a");
-        let line = pool.take(Key { credentials: Some(&same), ..key }).unwrap();
-        assert!(pool.take(key).is_none());
+        let same = Key { credentials: Some(&same), ..key };
+        let line = pool.take(same, MAX_IDLE_TIME).unwrap();
+        assert!(pool.take(key, MAX_IDLE_TIME).is_none());
+        pool.put(line);
+        let age = |by| {
+            let mut idle = pool.0.lock().unwrap();
+            idle[0].since = idle[0].since.checked_sub(by).unwrap();
+        };
+        age(MAX_IDLE_TIME / 2);
+        assert!(pool.take(key, MAX_IDLE_TIME / 2).is_none());
+        let line = pool.take(key, MAX_IDLE_TIME).unwrap();
+        pool.put(line);
+        age(MAX_IDLE_TIME);
+        assert!(pool.take(key, MAX_IDLE_TIME).is_none());
+        let line = pool.take(key, Duration::MAX).unwrap();
         pool.put(line);
         drop(peer);
-        assert!(pool.take(key).is_none());
+        assert!(pool.take(key, MAX_IDLE_TIME).is_none());
     }
 }

@@ -1,7 +1,9 @@
 //! One login for many requests, and never one for somebody else's.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Duration;
 
 use crate::proxy::{ALICE, LOGIN, NOBODY, Network, Proxy, basic, url};
 use crate::support::http::{response, response_head};
@@ -98,6 +100,26 @@ fn a_connection_the_parent_closed_while_idle_is_replaced_unseen() {
         let first = if body.is_empty() { method } else { "OPTIONS" };
         let legs = [format!("negotiate {first}"), format!("authenticate {method}")];
         assert_eq!(network.legs()[before..], legs);
+    }
+}
+
+/// A firewall may have forgotten it, which swallows what is sent; a body is not sent again.
+#[test]
+fn what_cannot_be_sent_again_goes_on_no_connection_that_was_idle_for_long() {
+    let (_hold, never) = channel::<()>();
+    let networks = [Network::ntlm(), Network::ntlm(), Network::ntlm()];
+    for network in &networks {
+        assert_eq!(network.get("/hello").status(), 200);
+    }
+    never.recv_timeout(Duration::from_millis(5500)).expect_err("nobody calls");
+    let asked = [("GET", ""), ("POST", "body"), ("PUT", "body")];
+    for (network, (method, body)) in networks.iter().zip(asked) {
+        let again = || network.client().request(method, &url("/echo"), &[], body.as_bytes());
+        assert_eq!(again().text(), body);
+        let expected = if body.is_empty() { 1 } else { 2 };
+        assert_eq!(network.parent.connections(), expected, "{method}");
+        assert_eq!(again().text(), body);
+        assert_eq!(network.parent.connections(), expected, "{method} at once");
     }
 }
 
