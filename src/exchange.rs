@@ -23,7 +23,7 @@ use crate::http::head::{FieldLines, RequestHead, ResponseHead};
 use crate::leg::Leg;
 use crate::parents::Parent;
 use crate::patience::{self, Doubt};
-use crate::pool::{Key, Line, MAX_IDLE_TIME, Private};
+use crate::pool::{FRESH, Key, Line, MAX_IDLE_TIME, Private};
 use crate::request_body::RequestBody;
 use crate::response::{self, Answer, Upstream};
 use crate::spare;
@@ -31,9 +31,6 @@ use crate::sys;
 
 /// How many interim responses may come before the final one: a 102 every 20 s for half an hour.
 const MAX_INTERIM: u8 = 100;
-
-/// A connection that was idle for longer may lead nowhere any more.
-const FRESH: Duration = Duration::from_secs(5);
 
 /// Who answers a request.
 #[derive(Clone, Copy)]

@@ -9,11 +9,14 @@ use crate::auth::credentials::Credentials;
 use crate::conn::Conn;
 use crate::hop::HopName;
 use crate::http::target::Authority;
+use crate::sys;
 
 /// How many connections wait for their next request.
 const MAX_IDLE: usize = 256;
 /// And how long at most. Squid closes its side after two minutes.
 pub const MAX_IDLE_TIME: Duration = Duration::from_secs(100);
+/// A connection that was idle for longer may lead nowhere any more.
+pub const FRESH: Duration = Duration::from_secs(5);
 
 /// What two requests must agree on to use the same connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,10 +114,32 @@ impl Pool {
         }
     }
 
+    /// Whether no connection waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Closes them all; whether there were any.
     pub fn clear(&self) -> bool {
         let idle = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         !idle.is_empty()
+    }
+
+    /// Closes those that were idle for too long or are no longer quiet; whether any are left.
+    pub fn sweep(&self) -> bool {
+        let now = Instant::now();
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut dropped, mut at) = (Vec::new(), 0_usize);
+        while let Some(idle) = all.get(at) {
+            if idle.rested(now) <= MAX_IDLE_TIME && sys::is_quiet(idle.conn.stream()) {
+                at = at.saturating_add(1);
+            } else {
+                dropped.extend(all.remove(at));
+            }
+        }
+        drop(all);
+        drop(dropped);
+        at > 0
     }
 
     /// Leaves a connection for the next request of its key.
@@ -138,6 +163,7 @@ impl Pool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
@@ -148,47 +174,76 @@ mod tests {
         Arc::new(Credentials::from_password("D".into(), user.into(), &secret))
     }
 
-    #[test]
-    fn only_the_same_credentials_get_a_connection_and_only_an_open_one() {
+    /// A pool, a key, what is at its other end, and how to make connections of that key.
+    fn with<R>(test: impl FnOnce(&Pool, Key<'_>, &dyn Fn() -> TcpStream) -> R) -> R {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (peer, _) = listener.accept().unwrap();
         let pool = Pool::default();
         let authority = Authority::parse("parent:8080", None).unwrap();
-        let [parent, origin] =
-            [true, false].map(|is_parent| HopName { authority: authority.clone(), is_parent });
-        let [ann, changed, bob] = [("ann", "a"), ("ann", "b"), ("bob", "a")]
-            .map(|(user, password)| credentials(user, password));
-        let private = Private { session: 1, origin: authority };
-        let key = Key { hop: &parent, credentials: Some(&ann), private: None };
-        pool.put(Line::new(key, Conn::new(stream).unwrap()));
-        for other in [
-            Key { credentials: Some(&changed), ..key },
-            Key { credentials: Some(&bob), ..key },
-            Key { credentials: None, ..key },
-            Key { hop: &origin, ..key },
-            Key { private: Some(&private), ..key },
-        ] {
-            assert!(pool.take(other, MAX_IDLE_TIME).is_none());
-        }
-        let same = credentials("ann", "a");
-        let same = Key { credentials: Some(&same), ..key };
-        let line = pool.take(same, MAX_IDLE_TIME).unwrap();
-        assert!(pool.take(key, MAX_IDLE_TIME).is_none());
-        pool.put(line);
-        let age = |by| {
-            let mut idle = pool.0.lock().unwrap();
-            idle[0].since = idle[0].since.checked_sub(by).unwrap();
-        };
-        age(MAX_IDLE_TIME / 2);
-        assert!(pool.take(key, MAX_IDLE_TIME / 2).is_none());
-        let line = pool.take(key, MAX_IDLE_TIME).unwrap();
-        pool.put(line);
-        age(MAX_IDLE_TIME);
-        assert!(pool.take(key, MAX_IDLE_TIME).is_none());
-        let line = pool.take(key, Duration::MAX).unwrap();
-        pool.put(line);
-        drop(peer);
-        assert!(pool.take(key, MAX_IDLE_TIME).is_none());
+        let hop = HopName { authority, is_parent: true };
+        let ann = credentials("ann", "a");
+        let key = Key { hop: &hop, credentials: Some(&ann), private: None };
+        test(&pool, key, &|| {
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            pool.put(Line::new(key, Conn::new(stream).unwrap()));
+            listener.accept().unwrap().0
+        })
+    }
+
+    /// The first has been idle for so long by now.
+    fn age(pool: &Pool, by: Duration) {
+        let since = &mut pool.0.lock().unwrap()[0].since;
+        *since = since.checked_sub(by).unwrap();
+    }
+
+    #[test]
+    fn only_the_same_credentials_get_a_connection_and_only_an_open_one() {
+        with(|pool, key, fill| {
+            let peer = fill();
+            let origin = HopName { is_parent: false, ..key.hop.clone() };
+            let [changed, bob] = [("ann", "b"), ("bob", "a")].map(|(u, p)| credentials(u, p));
+            let private = Private { session: 1, origin: key.hop.authority.clone() };
+            for other in [
+                Key { credentials: Some(&changed), ..key },
+                Key { credentials: Some(&bob), ..key },
+                Key { credentials: None, ..key },
+                Key { hop: &origin, ..key },
+                Key { private: Some(&private), ..key },
+            ] {
+                assert!(pool.take(other, MAX_IDLE_TIME).is_none());
+            }
+            let same = credentials("ann", "a");
+            let line = pool.take(Key { credentials: Some(&same), ..key }, MAX_IDLE_TIME).unwrap();
+            assert!(pool.take(key, MAX_IDLE_TIME).is_none());
+            pool.put(line);
+            drop(peer);
+            assert!(pool.take(key, MAX_IDLE_TIME).is_none());
+        });
+    }
+
+    #[test]
+    fn a_connection_serves_whom_it_is_young_enough_for() {
+        with(|pool, key, fill| {
+            let _peer = fill();
+            age(pool, MAX_IDLE_TIME / 2);
+            assert!(pool.take(key, FRESH).is_none());
+            pool.put(pool.take(key, MAX_IDLE_TIME).unwrap());
+            age(pool, MAX_IDLE_TIME);
+            assert!(pool.take(key, MAX_IDLE_TIME).is_none());
+        });
+    }
+
+    #[test]
+    fn a_sweep_leaves_what_is_young_and_open() {
+        with(|pool, key, fill| {
+            let [mut old, closed, _open] = [fill(), fill(), fill()];
+            age(pool, MAX_IDLE_TIME);
+            drop(closed);
+            assert!(pool.sweep());
+            assert_eq!(pool.0.lock().unwrap().len(), 1);
+            old.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            assert_eq!(old.read(&mut [0]).unwrap(), 0);
+            drop(pool.take(key, MAX_IDLE_TIME).unwrap());
+            assert!(!pool.sweep());
+        });
     }
 }

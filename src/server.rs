@@ -76,8 +76,10 @@ impl Server {
     pub fn run(&self) -> io::Result<()> {
         self.0.start()?;
         let shared = Arc::clone(&self.0);
-        threads::try_start(Box::new(move || shared.waiting.attend()))
-            .map_err(|(error, _)| error)?;
+        threads::try_start(Box::new(move || {
+            shared.waiting.attend(|| shared.gateway().pool.sweep());
+        }))
+        .map_err(|(error, _)| error)?;
         self.0.clients.wait_until_stopping();
         Ok(())
     }
@@ -282,7 +284,9 @@ fn attend(peer: SocketAddr, client: Silent, seat: Seat, shared: Arc<Shared>) {
         Silent::Session(session) => session.run(&seat, || shared.gateway()),
         Silent::Tunnel(tunnel) => tunnel.run().map(Silent::Tunnel),
     };
-    let Some(silent) = silent else { return };
+    let Some(silent) = silent else {
+        return shared.waiting.note_departure(|| !shared.gateway().pool.is_empty());
+    };
     let (streams, until) = match &silent {
         Silent::Session(session) => (session.streams(), Instant::now().checked_add(IDLE_TIMEOUT)),
         Silent::Tunnel(tunnel) => (tunnel.streams(), None),

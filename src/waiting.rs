@@ -3,8 +3,10 @@
 //! gets a thread again when it is heard. Thousands of silent ones cost a few hundred bytes each.
 //! Knows nothing of what they say.
 
+use std::cell::Cell;
 use std::io;
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,8 @@ use crate::threads::{Work, rest, start};
 pub const LINGER: Duration = Duration::from_secs(1);
 /// How often those are looked for who have waited too long.
 const SWEEP: Duration = Duration::from_secs(60);
+/// How often the attendant tidies up while there is something about, which is not for long.
+const TIDY: Duration = Duration::from_secs(10);
 /// Somebody who waits.
 pub struct Guest {
     /// Where it may be heard.
@@ -29,8 +33,10 @@ pub struct Guest {
 pub struct WaitingRoom {
     watch: Watch,
     guests: Mutex<Guests>,
-    /// Somebody came.
+    /// Somebody came, or left something behind.
     came: Condvar,
+    /// Nobody attends until then.
+    asleep: AtomicBool,
 }
 
 #[derive(Default)]
@@ -46,7 +52,8 @@ impl WaitingRoom {
     /// # Errors
     /// When the system has no descriptor for it.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { watch: Watch::new()?, guests: Mutex::default(), came: Condvar::new() })
+        let (guests, came, asleep) = Default::default();
+        Ok(Self { watch: Watch::new()?, guests, came, asleep })
     }
 
     fn lock(&self) -> MutexGuard<'_, Guests> {
@@ -87,14 +94,36 @@ impl WaitingRoom {
         Some(guest)
     }
 
-    /// Waits for everybody, for ever: the work of one thread.
-    pub fn attend(&self) {
+    /// Somebody left for good; `leaves`: and something behind.
+    pub fn note_departure(&self, leaves: impl FnOnce() -> bool) {
+        if self.asleep.load(Ordering::SeqCst) && leaves() {
+            // Whoever is about to sleep holds the lock until it does.
+            drop(self.lock());
+            self.came.notify_one();
+        }
+    }
+
+    /// Waits for everybody, for ever: the work of one thread. `tidy` is done now and then, as long
+    /// as it finds something: where there is nothing and nobody, nothing wakes.
+    pub fn attend(&self, tidy: impl Fn() -> bool) {
         let mut swept = Instant::now();
+        let untidy = Cell::new(false);
         loop {
-            let nobody = |guests: &mut Guests| guests.free.len() == guests.places.len();
-            drop(self.came.wait_while(self.lock(), nobody));
-            match self.watch.wait(SWEEP) {
+            let nothing = |guests: &mut Guests| {
+                if guests.free.len() < guests.places.len() {
+                    return false;
+                }
+                // Before looking: whoever leaves something from now on wakes this thread.
+                self.asleep.store(true, Ordering::SeqCst);
+                untidy.set(tidy());
+                !untidy.get()
+            };
+            drop(self.came.wait_while(self.lock(), nothing));
+            let mut busy = self.asleep.swap(false, Ordering::SeqCst);
+            let limit = if busy || untidy.get() { TIDY } else { SWEEP };
+            match self.watch.wait(limit) {
                 Ok(heard) => {
+                    busy |= !heard.is_empty();
                     for place in heard {
                         let guest = self.take(&mut self.lock(), place);
                         guest.into_iter().for_each(|guest| start(guest.resume));
@@ -102,10 +131,13 @@ impl WaitingRoom {
                 }
                 Err(error) => rest(&error),
             }
-            if swept.elapsed() >= SWEEP {
+            if swept.elapsed() >= limit {
                 swept = Instant::now();
                 self.sweep(swept);
+                untidy.set(tidy());
             }
+            // Whoever comes or is heard may leave something.
+            untidy.set(untidy.get() || busy);
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::proxy::{ALICE, LOGIN, NOBODY, Network, Proxy, basic, url};
 use crate::support::http::{response, response_head};
-use crate::support::{Leg, Origin, Parent, Quirk, Then, fnv, pattern};
+use crate::support::{DEADLINE, Leg, Origin, Parent, Quirk, Then, fnv, pattern};
 
 const TWO: &[(&str, &str, &str)] = &[("CORP", "alice", "a-secret"), ("CORP", "bob", "b-secret")];
 const EACH_ITS_OWN: &str = "NTLM_TO_BASIC: 1\nNT_DOMAIN: CORP\n";
@@ -100,6 +100,27 @@ fn a_connection_the_parent_closed_while_idle_is_replaced_unseen() {
         let first = if body.is_empty() { method } else { "OPTIONS" };
         let legs = [format!("negotiate {first}"), format!("authenticate {method}")];
         assert_eq!(network.legs()[before..], legs);
+    }
+}
+
+/// Whether the client is still there or not.
+#[test]
+fn a_connection_that_the_parent_closes_while_nothing_happens_is_let_go() {
+    let (told, telling) = channel();
+    let parent = Origin::raw(move |_, mut wire| {
+        _ = wire.read_request();
+        _ = wire.write(&response(200, &[], b""));
+        _ = wire.finish();
+        wire.deadline(2 * DEADLINE).expect("a socket");
+        told.send(wire.fill().ok()).expect("the test waits");
+    });
+    let proxies =
+        [(); 2].map(|()| Proxy::start(&format!("PARENT_PROXY: {}\n{NOBODY}", parent.addr())));
+    assert_eq!(proxies[0].get(&url("/")).status(), 200);
+    let mut client = proxies[1].client();
+    assert_eq!(client.get(&url("/")).status(), 200);
+    for _ in proxies {
+        assert_eq!(telling.recv_timeout(3 * DEADLINE), Ok(Some(0)));
     }
 }
 
