@@ -1,6 +1,7 @@
 //! Bytes after a tunnel is open: both directions, one thread, until both have ended or fallen silent.
 //!
-//! A direction that ends is passed on as an end (half-close) and leaves the other one running.
+//! A direction that ends is passed on as an end (half-close) and leaves the other one running. A
+//! break is passed on as a break: an orderly end would look like the end of what was being sent.
 //! Nothing is cut for being idle; a peer that vanished is found out by TCP keepalive. An idle
 //! tunnel holds its two sockets and nothing else: no pipe, no buffer, no thread.
 
@@ -46,7 +47,10 @@ impl Tunnel {
         match self.copy() {
             Ok(true) => {}
             Ok(false) => return Some(self),
-            Err(error) => log::debug!("the tunnel broke: {error}"),
+            Err(error) => {
+                log::debug!("the tunnel broke: {error}");
+                self.pass_break_on();
+            }
         }
         let (there, back) = (self.there.total, self.back.total);
         log::debug!("tunnel closed: {there} bytes there, {back} back");
@@ -54,6 +58,16 @@ impl Tunnel {
             record.outcome.bytes = there.saturating_add(back);
         }
         None
+    }
+
+    /// One side broke: the other one gets what came before, and sees that it is not all.
+    fn pass_break_on(&mut self) {
+        let Self { client, server, there, back, .. } = self;
+        // Behind the error, a socket seems to have come to its end.
+        drop(back.carry(server, client, true));
+        drop(there.carry(client, server, true));
+        sys::reset(client);
+        sys::reset(server);
     }
 
     /// Where something may still come from.
@@ -136,39 +150,44 @@ impl Direction {
         }
     }
 
-    /// Moves what can be moved without waiting. `ready`: there may be something to read.
+    /// Moves what can be moved without waiting, and passes an end on. `ready`: there may be something
+    /// to read.
     fn advance(&mut self, from: &TcpStream, to: &TcpStream, ready: bool) -> io::Result<()> {
-        let mut ready = ready;
+        if self.carry(from, to, ready)? {
+            self.ended = true;
+            self.pipe = None;
+            // The other side may be gone already; reading from it will tell.
+            if let Err(error) = to.shutdown(Shutdown::Write) {
+                log::trace!("an end could not be passed on: {error}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves what can be moved without waiting; whether the source came to its end.
+    fn carry(&mut self, from: &TcpStream, to: &TcpStream, mut ready: bool) -> io::Result<bool> {
         for _ in 0..TURNS {
             if self.is_loaded() {
                 if !self.send(to)? {
-                    return Ok(());
+                    return Ok(false);
                 }
                 continue;
             }
             if self.ended || !ready {
-                return Ok(());
+                return Ok(false);
             }
             let moved = match &mut self.pipe {
                 Some(pipe) => pipe.fill(from)?,
                 None => self.read(from)?,
             };
             match moved {
-                Some(0) => {
-                    self.ended = true;
-                    self.pipe = None;
-                    // The other side may be gone already; reading from it will tell.
-                    if let Err(error) = to.shutdown(Shutdown::Write) {
-                        log::trace!("an end could not be passed on: {error}");
-                    }
-                    return Ok(());
-                }
+                Some(0) => return Ok(true),
                 // After little there is nothing more yet.
                 Some(count) => ready = count >= READ_SIZE,
-                None => return Ok(()),
+                None => return Ok(false),
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Reads what has arrived: more at a time where there was more, and where that was much, a pipe is
@@ -206,5 +225,43 @@ impl Direction {
         let Some(count) = pipe.drain(to)? else { return Ok(false) };
         self.total = self.total.saturating_add(u64::try_from(count).unwrap_or(0));
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn pair() -> (Conn, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let peer = listener.accept().unwrap().0;
+        peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        (Conn::new(stream).unwrap(), peer)
+    }
+
+    /// One that answers early and resets, as it did not read everything, is heard all the same.
+    #[test]
+    fn what_came_before_a_break_is_passed_on_and_the_break_too() {
+        let ((client, mut at_client), (server, mut at_server)) = (pair(), pair());
+        at_client.write_all(b"a request").unwrap();
+        at_server.write_all(b"an answer").unwrap();
+        sys::reset(&at_server);
+        drop(at_server);
+        for conn in [&client, &server] {
+            let limit = Some(Duration::from_secs(10));
+            assert!(sys::poll(&mut [Wait::readable(conn.stream())], limit).unwrap());
+        }
+        assert!(Tunnel::new(client, server, None).run().is_none());
+        let mut heard = Vec::new();
+        let error = at_client.read_to_end(&mut heard).unwrap_err();
+        assert_eq!(
+            (error.kind(), heard.as_slice()),
+            (io::ErrorKind::ConnectionReset, &b"an answer"[..])
+        );
     }
 }

@@ -1,9 +1,12 @@
 //! CONNECT: how a tunnel opens, what goes through it, and how it ends.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::net::TcpStream;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_linger;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::process::{Place, Serving};
@@ -206,6 +209,35 @@ fn a_tunnel_ends_when_either_side_breaks_it() {
     assert_eq!(client.read_exact(1), b"x");
     network.parent.stop();
     assert!(client.is_closed());
+}
+
+/// TLS tells an end from a cut; what is sent plainly has only the connection to tell by.
+#[test]
+fn a_reset_is_passed_on_as_one() {
+    let reset = |stream: &TcpStream| set_socket_linger(stream, Some(Duration::ZERO)).expect("one");
+    let proxy = Proxy::start("");
+    let server = Origin::raw(move |_, mut wire| {
+        _ = wire.write(b"part of it");
+        _ = wire.read_exact(4);
+        reset(wire.stream());
+    });
+    let mut client = proxy.client();
+    client.tunnel(&server.addr().to_string());
+    assert_eq!(client.read_exact(10), b"part of it");
+    client.send("more");
+    let end = client.wire.fill().map_err(|error| error.kind());
+    assert_eq!(end, Err(ErrorKind::ConnectionReset));
+    let (told, telling) = mpsc::channel();
+    let server = Origin::raw(move |_, mut wire| {
+        assert_eq!(wire.read_exact(4).expect("part of it"), b"part");
+        told.send(wire.fill().map_err(|error| error.kind())).expect("the test waits");
+    });
+    let mut client = proxy.client();
+    client.tunnel(&server.addr().to_string());
+    client.send("part");
+    reset(client.wire.stream());
+    drop(client);
+    assert_eq!(telling.recv_timeout(DEADLINE), Ok(Err(ErrorKind::ConnectionReset)));
 }
 
 #[test]
