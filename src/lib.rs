@@ -107,6 +107,7 @@
 //! - Chunks: extensions (4 KiB each) and trailers (16 KiB) pass, but no trailer that frames, routes
 //!   or authenticates.
 //! - Max-Forwards: counted down in OPTIONS and TRACE, which are answered here at 0.
+//! - TRACE: not to where a login would go along (405), since all that it carries comes back.
 //! - Connection: what it names is removed, unless it is for everybody, like Cookie.
 //! - Pipelining: one at a time, in order.
 //!

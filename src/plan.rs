@@ -45,6 +45,16 @@ pub enum Hop<'a> {
     Origin(OriginLogin<'a>),
 }
 
+impl Hop<'_> {
+    /// Whether a demand for a login is answered from here.
+    fn is_logged_in_to(&self) -> bool {
+        match self {
+            Self::Parent(account) => account.is_some(),
+            Self::Origin(login) => !matches!(login, OriginLogin::Client),
+        }
+    }
+}
+
 /// What becomes of a 401.
 pub enum OriginLogin<'a> {
     /// It is the client's business.
@@ -87,6 +97,7 @@ pub fn plan<'a>(
                 None if parents.may_go_direct() && !parents.can_be_reached() => {
                     Hop::Origin(direct(target, OriginLogin::Client)?)
                 }
+                None if request::is_echoed(head) => return Err(request::no_trace()),
                 None => return Err(ask_for_account(Side::Proxy)),
             }
         }
@@ -100,6 +111,9 @@ pub fn plan<'a>(
             Hop::Origin(direct(target, login)?)
         }
     };
+    if hop.is_logged_in_to() && request::is_echoed(head) {
+        return Err(request::no_trace());
+    }
     Ok(Plan { target, authority, private, hop })
 }
 

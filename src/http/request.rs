@@ -61,6 +61,19 @@ pub fn max_forwards(head: &RequestHead) -> Option<u64> {
     Some(std::str::from_utf8(value).ok()?.parse().unwrap_or(u64::MAX))
 }
 
+/// Whether what comes back is the request itself, with all that it carried (RFC 9110 section 9.3.8).
+/// In any case: some take a method so.
+pub fn is_echoed(head: &RequestHead) -> bool {
+    head.method.eq_ignore_ascii_case("TRACE")
+}
+
+/// What the client is told of such a request that would carry a login.
+pub fn no_trace() -> Reply {
+    let text = "A TRACE brings back all that it carried. Where this one goes, that might be a login, \
+                so it is not passed on.";
+    Reply::new(405, text).field("Allow", ALLOW)
+}
+
 /// Whom a checked request is for.
 ///
 /// # Errors
@@ -78,8 +91,8 @@ pub fn recipient<'t>(
              https_proxy in the environment); it serves no pages itself.",
         )),
         _ => {
-            // What comes back from TRACE, a page's script could read (RFC 9110 section 9.3.8).
-            let status = if head.method == "TRACE" { 405 } else { 200 };
+            // What comes back, a page's script could read.
+            let status = if is_echoed(head) { 405 } else { 200 };
             Err(Reply::new(status, "This is ntlmaps, a proxy, where your request ended.")
                 .field("Allow", ALLOW))
         }

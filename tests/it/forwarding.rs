@@ -306,3 +306,35 @@ fn credentials_for_the_proxy_never_reach_an_origin() {
         assert!(!String::from_utf8_lossy(&hop.head.raw).contains("c3BhbTplZ2dz"), "{hop}");
     }
 }
+
+/// What comes back from it is the request with all that it carried. No parent is even asked.
+#[test]
+fn trace_carries_no_login() {
+    let logged_in = Network::ntlm();
+    let own_account = Network::new(Parent::ntlm(ALICE), "");
+    let origin = Origin::start();
+    let direct = Proxy::start(&format!("{LOGIN}WWW_AUTH_HOSTS: 127.0.0.1\n"));
+    let brought = [("Proxy-Authorization", "Basic YWxpY2U6U2VjcmV0LTEyMw==")];
+    assert_eq!(logged_in.get("/hello").status(), 200);
+    for (proxy, target, fields) in [
+        (&logged_in.proxy, url("/hello"), &[][..]),
+        (&own_account.proxy, url("/hello"), &[]),
+        (&own_account.proxy, url("/hello"), &brought),
+        (&direct, origin.url("/hello"), &[]),
+    ] {
+        for method in ["TRACE", "Trace"] {
+            let response = proxy.client().request(method, &target, fields, b"");
+            assert_eq!(response.status(), 405, "{target} {fields:?}");
+            assert!(response.fields().get("Allow").is_some_and(|it| !it.contains("TRACE")));
+            assert!(response.text().contains("login"), "{}", response.text());
+        }
+    }
+    let methods = logged_in.parent.hops().into_iter().map(|hop| hop.method().to_owned());
+    assert!(methods.collect::<Vec<_>>().iter().all(|method| method == "GET"));
+    assert_eq!((own_account.parent.connections(), origin.connections()), (0, 0));
+    let (open, plain) = (Network::open(), Proxy::start(LOGIN));
+    for (proxy, target) in [(&open.proxy, url("/headers")), (&plain, origin.url("/headers"))] {
+        let response = proxy.client().request("TRACE", &target, &[("Max-Forwards", "7")], b"");
+        assert!(response.text().contains("Max-Forwards: 6\r\n"), "{}", response.text());
+    }
+}
