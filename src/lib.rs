@@ -94,9 +94,9 @@
 //! - Request line: up to four blank lines before it, up to 64 KiB (414). Any method of up to 64
 //!   characters (501). HTTP/1.2 and later count as 1.1; other major versions are a 505.
 //! - Target: a whole URL, of any scheme to a parent and `http` without one (501); `host:port` with
-//!   CONNECT. ASCII without blanks; no percent-encoded host, no zone, no port 0. Userinfo and
-//!   fragment stay here. `OPTIONS *` is answered here; `/proxy.pac` is the PAC file, any other mere path
-//!   gets a page that says what this is.
+//!   CONNECT. ASCII without blanks; no percent-encoded host, no zone, no port 0. A fragment stays
+//!   here, and userinfo of http and https; that of other schemes is for the parent. `OPTIONS *` is
+//!   answered here; `/proxy.pac` is the PAC file, any other mere path gets a page that says what this is.
 //! - Host: one, which may be missing in HTTP/1.0 only. What goes on follows the target.
 //! - Fields: 64 KiB of head and 256 lines (431). Lines end in CR LF and are not folded; no blank
 //!   before the colon, no control character; bytes beyond ASCII pass in values. One Authorization

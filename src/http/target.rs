@@ -100,7 +100,7 @@ pub enum RequestTarget {
     Asterisk,
 }
 
-/// A URL as it was written, without userinfo and fragment, and where its parts are.
+/// A URL as it was written, without a fragment and userinfo of http, and where its parts are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AbsoluteForm {
     text: String,
@@ -184,31 +184,34 @@ impl AbsoluteForm {
             .split_once(':')
             .and_then(|(scheme, rest)| Some((scheme, rest.strip_prefix("//")?)))
             .ok_or(TargetError::Form)?;
-        let is_scheme = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
-        if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.bytes().all(is_scheme)
+        if !scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            || !scheme.bytes().all(is_scheme_byte)
         {
             return Err(TargetError::Form);
         }
         let (rest, _fragment) = rest.split_once('#').unwrap_or((rest, ""));
         let end = rest.bytes().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
         let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
-        // Userinfo is for the client alone (RFC 9110 section 4.2.4). A second @ or a backslash in
-        // it would leave open where it ends.
+        // A second @ or a backslash in userinfo would leave open where it ends.
         let (userinfo, host) = authority.split_once('@').unwrap_or(("", authority));
         if !userinfo.bytes().all(|b| is_host_byte(b) || b"%:".contains(&b)) {
             return Err(TargetError::Authority(AuthorityError::BadHost));
         }
-        let ports = [("https", 443), ("ftp", 21)];
-        let port = ports.iter().find(|(name, _)| scheme.eq_ignore_ascii_case(name));
-        let port = port.map_or(80, |(_, port)| *port);
+        // With http, userinfo is for the client alone (RFC 9110 section 4.2.4); with ftp it is what
+        // the parent logs in with for it.
+        let schemes = [("http", 80, true), ("https", 443, true), ("ftp", 21, false)];
+        let known = schemes.iter().find(|(name, ..)| scheme.eq_ignore_ascii_case(name));
+        let (port, stays) = known.map_or((80, false), |(_, port, stays)| (*port, *stays));
+        let onward = if stays { host } else { authority };
         let authority = Authority::parse(host, Some(port)).map_err(TargetError::Authority)?;
-        let host = host.strip_suffix(':').unwrap_or(host);
+        let [host, onward] = [host, onward].map(|text| text.strip_suffix(':').unwrap_or(text));
         // Without a path it is the root that is meant (RFC 9110 section 4.2.3), or with OPTIONS the
         // server as a whole (RFC 9112 section 3.2.4).
         let is_whole = path.starts_with('/') || path.is_empty() && method == "OPTIONS";
-        let text = [scheme, "://", host, if is_whole { "" } else { "/" }, path].concat();
-        let begin = scheme.len().saturating_add("://".len());
-        Ok(Self { text, host: begin..begin.saturating_add(host.len()), authority })
+        let slash = if is_whole { "" } else { "/" };
+        let text = [scheme, "://", onward, slash, path].concat();
+        let end = scheme.len().saturating_add("://".len()).saturating_add(onward.len());
+        Ok(Self { text, host: end.saturating_sub(host.len())..end, authority })
     }
 
     /// Whether it has that scheme.
@@ -226,6 +229,10 @@ impl AbsoluteForm {
     pub fn path(&self) -> &str {
         self.text.get(self.host.end..).unwrap_or_default()
     }
+}
+
+fn is_scheme_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)
 }
 
 /// reg-name of RFC 3986 section 3.2.2, and the bytes of UTF-8 names, which a configuration may hold.
@@ -348,6 +355,8 @@ mod tests {
             ("GET", "ht tp://a/", Err(E::Form)),
             ("GET", "http:///x", Err(E::Authority(AuthorityError::NoHost))),
             ("GET", "http://a:x/", Err(E::Authority(AuthorityError::BadPort))),
+            ("GET", "ftp://u:p@b/", Ok(Some("b:21"))),
+            ("GET", "ftp://u:p@a@b/", Err(E::Authority(AuthorityError::BadHost))),
         ] {
             let got = RequestTarget::parse(method, target)
                 .map(|t| t.authority().map(ToString::to_string));

@@ -224,6 +224,8 @@ const FORWARDED: &[(&[u8], &[u8])] = &[
     (b"GET http://[::1]:81/ HTTP/1.1\r\nHost: [::1]:81\r\n\r\n", b"GET http://[::1]:81/ HTTP/1.1\r\nHost: [::1]:81\r\n\r\n"),
     (b"GET https://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n", b"GET https://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n"),
     (b"GET ftp://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n", b"GET ftp://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n"),
+    (b"GET ftp://u:p%40@a.test:/;type=i HTTP/1.1\r\nHost: a.test\r\n\r\n", b"GET ftp://u:p%40@a.test/;type=i HTTP/1.1\r\nHost: a.test\r\n\r\n"),
+    (b"GET FTP://u@a.test#f HTTP/1.1\r\nHost: a.test\r\n\r\n", b"GET FTP://u@a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n"),
     (b"GET http://a.test/a//b/../\\{|}[]%C3?\" HTTP/1.1\r\nHost: a.test\r\n\r\n", b"GET http://a.test/a//b/../\\{|}[]%C3?\" HTTP/1.1\r\nHost: a.test\r\n\r\n"),
     (b"OPTIONS http://a.test HTTP/1.1\r\nHost: a.test\r\n\r\n", b"OPTIONS http://a.test HTTP/1.1\r\nHost: a.test\r\n\r\n"),
     (b"CONNECT a.test:443 HTTP/1.1\r\nHost: other\r\n\r\n", b"CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n"),

@@ -236,6 +236,12 @@ pub fn request_target(data: &[u8]) {
         assert!(written.ends_with(url.path().strip_prefix('/').unwrap_or_default()), "{encoded:?}");
         let host = target.host_field().expect("a URL has a host");
         assert!(!host.contains('@'), "{host:?}");
+        // Userinfo goes on where the parent needs it, and into no log.
+        let (scheme, rest) = encoded.split_once("://").expect("a URL has a scheme");
+        let (userinfo, _) = rest.split_at(rest.len() - url.path().len() - host.len());
+        let is_http = ["http", "https"].iter().any(|scheme| url.has_scheme(scheme));
+        assert!(head.target.contains(userinfo) && (!is_http || userinfo.is_empty()), "{encoded:?}");
+        assert_eq!(without_userinfo(&encoded), format!("{scheme}://{host}{}", url.path()));
         let default_port = match ["https", "ftp"].map(|scheme| url.has_scheme(scheme)) {
             [true, _] => 443,
             [_, true] => 21,
