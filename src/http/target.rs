@@ -271,19 +271,27 @@ impl fmt::Display for Authority {
 
 /// A target as it may stand in a log: one line, without userinfo and query, where secrets travel.
 pub fn printable(target: &str) -> String {
-    without_userinfo(target.split_once('?').map_or(target, |(path, _query)| path))
+    let mut line = without_userinfo(target);
+    line.truncate(line.find('?').unwrap_or(line.len()));
+    line
 }
 
 /// A target as the request log has it: one line, without userinfo.
 pub fn without_userinfo(target: &str) -> String {
-    let (scheme, rest) = match target.split_once("://") {
-        Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        None => (String::new(), target),
-    };
+    let scheme = target.find("://").filter(|at| target.bytes().take(*at).all(is_scheme_byte));
+    let begin = scheme.map_or(0, |at| at.saturating_add("://".len()));
+    let (scheme, rest) = target.split_at_checked(begin).unwrap_or(("", target));
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
     let host = authority.rsplit_once('@').map_or(authority, |(_userinfo, host)| host);
-    let line = format!("{scheme}{host}{path}");
+    // Where that is none, userinfo may end anywhere.
+    let is_host = || !scheme.is_empty() && Authority::is_valid(host.as_bytes());
+    let line = match rest.rsplit_once('@') {
+        Some((hidden, shown)) if path.contains('@') && !is_host() => {
+            [scheme, if hidden.contains('?') { "?" } else { "" }, shown].concat()
+        }
+        _ => [scheme, host, path].concat(),
+    };
     line.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
@@ -370,9 +378,18 @@ mod tests {
             ("http://a.test/p?token=s", "http://a.test/p"),
             ("http://u:s3cret@a.test:8/p@q", "http://a.test:8/p@q"),
             ("http://u:s3cret@a.test", "http://a.test"),
+            ("ftp://u:s3cret@a.test/p;type=i", "ftp://a.test/p;type=i"),
             ("a.test:443", "a.test:443"),
             ("/p/q", "/p/q"),
             ("*", "*"),
+            ("u:s3cret@a.test:443", "a.test:443"),
+            ("//u:s3cret@a.test/p", "a.test/p"),
+            ("//u:s3cret@a.test/x://y", "a.test/x://y"),
+            ("http:/u:s3cret@a.test/p", "a.test/p"),
+            ("http:u:s3cret@a.test/p", "a.test/p"),
+            ("http://u:s3/cret@a.test/p", "http://a.test/p"),
+            ("http://u:s3?cret@a.test/p", "http://"),
+            ("/p?a=@s3cret", ""),
         ] {
             assert_eq!(printable(target), shown);
         }
