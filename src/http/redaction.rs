@@ -11,30 +11,21 @@ const SECRET: [&[u8]; 6] = [b"auth", b"cookie", b"token", b"key", b"secret", b"p
 const SCHEMES: [&[u8]; 6] = [b"NTLM", b"Negotiate", b"Kerberos", b"Digest", b"Basic", b"Bearer"];
 
 /// A head as it came or goes, of the same length: credentials, cookies, and of URLs userinfo and
-/// query are hidden, in lines that break the grammar too.
+/// query are hidden, in lines that break the grammar too. Whatever anybody may take for the end of
+/// a line is one.
 pub fn redact(head: &[u8]) -> Vec<u8> {
     let mut shown = head.to_vec();
     let mut start = true;
-    // The line before was hidden: so is what continues it.
-    let mut hiding = true;
-    for line in shown.split_mut(|byte| *byte == b'\n') {
-        let end = line.len().saturating_sub(usize::from(line.ends_with(b"\r")));
-        let Some(line) = line.get_mut(..end).filter(|line| !line.is_empty()) else { continue };
+    for line in shown.split_mut(|byte| b"\r\n".contains(byte)).filter(|line| !line.is_empty()) {
         if std::mem::take(&mut start) {
-            let target = line.iter().position(|byte| *byte == b' ').map_or(0, |at| at + 1);
-            let version = line.iter().rposition(|byte| *byte == b' ').unwrap_or(0);
-            let ends = line.get(version..).is_some_and(|word| word.starts_with(b" HTTP/"));
-            let end = if ends { version } else { line.len() };
-            hide_in_url(line.get_mut(target..end));
+            hide_in_first(line);
             continue;
         }
-        let continues = line.starts_with(b" ") || line.starts_with(b"\t");
+        // What continues a line may continue a secret one.
+        let continues = line.first().is_some_and(is_blank);
         let colon = line.iter().position(|byte| *byte == b':').filter(|_| !continues);
         let (name, value) = line.split_at_mut(colon.unwrap_or(0));
-        if !continues {
-            hiding = colon.is_none() || SECRET.iter().any(|word| contains(name, word));
-        }
-        if hiding {
+        if colon.is_none() || is_secret(name) {
             hide_value(value);
         } else {
             hide_in_urls(value);
@@ -43,14 +34,36 @@ pub fn redact(head: &[u8]) -> Vec<u8> {
     shown
 }
 
-fn contains(name: &[u8], word: &[u8]) -> bool {
-    name.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word))
+/// Hides the secrets of a first line: userinfo and query of a target; and in what is neither a
+/// request line nor a status line, all behind the first word that may be a secret.
+fn hide_in_first(line: &mut [u8]) {
+    let word = line.iter().position(is_blank).unwrap_or(0);
+    let version = line.iter().rposition(is_blank).unwrap_or(0);
+    let ends = line.get(version..).is_some_and(|word| word.starts_with(b" HTTP/"));
+    let named = if ends { line.get(..word) } else { Some(&*line) };
+    let secret = named.is_some_and(is_secret) && !line.starts_with(b"HTTP/");
+    if secret || line.first().is_some_and(is_blank) {
+        let behind = line.iter().position(|byte| *byte == b':' || is_blank(byte)).unwrap_or(0);
+        hide_value(line.get_mut(behind..).unwrap_or_default());
+    } else {
+        let rest = line.get_mut(word..if ends { version } else { line.len() }).unwrap_or_default();
+        let target = rest.iter().position(|byte| !is_blank(byte)).unwrap_or(0);
+        hide_in_url(rest.get_mut(target..));
+    }
+}
+
+fn is_blank(byte: &u8) -> bool {
+    b" \t".contains(byte)
+}
+
+fn is_secret(name: &[u8]) -> bool {
+    SECRET.iter().any(|word| name.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word)))
 }
 
 /// Hides all but a scheme. `value` begins with the colon, where there is one.
 fn hide_value(value: &mut [u8]) {
-    let blank = |byte: &u8| matches!(byte, b':' | b' ' | b'\t');
-    let begins = value.iter().position(|byte| !blank(byte)).unwrap_or(value.len());
+    let leads = |byte: &u8| *byte == b':' || is_blank(byte);
+    let begins = value.iter().position(|byte| !leads(byte)).unwrap_or(value.len());
     let Some(value) = value.get_mut(begins..) else { return };
     let scheme = value.iter().position(|byte| *byte == b' ').unwrap_or(0);
     let known = |word: &[u8]| SCHEMES.iter().any(|scheme| scheme.eq_ignore_ascii_case(word));
@@ -71,11 +84,14 @@ fn hide_in_url(url: Option<&mut [u8]>) {
     let query = url.iter().position(|byte| *byte == b'?').unwrap_or(url.len());
     let (url, query) = url.split_at_mut(query);
     hide(query.get_mut(1..));
-    let scheme = url.windows(3).position(|part| part == b"://").map_or(0, |at| at + 3);
+    let scheme = url.windows(3).position(|part| part == b"://");
+    // Not behind something else, which may be userinfo itself.
+    let is_scheme = |b: &u8| b.is_ascii_alphanumeric() || b"+-.".contains(b);
+    let begin = scheme.filter(|at| url.iter().take(*at).all(is_scheme)).map_or(0, |at| at + 3);
     let host = url.iter().rposition(|byte| *byte == b'@').unwrap_or(0);
     // An @ in the path of a relative reference is none of userinfo.
-    if scheme > 0 || !url.starts_with(b"/") {
-        hide(url.get_mut(scheme..host));
+    if scheme.is_some() || !url.starts_with(b"/") || url.starts_with(b"//") {
+        hide(url.get_mut(begin..host));
     }
 }
 
@@ -102,9 +118,17 @@ mod tests {
             ("X-Api-Key: abc", "X-Api-Key: ***"),
             ("Cookie: a=b\r\n  c=d\r\nHost: a", "Cookie: ***\r\n  ***\r\nHost: a"),
             ("Cookie:\r\n\tc=d", "Cookie:\r\n\t***"),
-            ("A: b\r\n c", "A: b\r\n c"),
+            ("A: b\r\n c", "A: b\r\n *"),
+            ("A: b\r\n X-Auth: c", "A: b\r\n *********"),
+            ("A: b\r\n\tBasic abc", "A: b\r\n\tBasic ***"),
+            ("A: b\rCookie: a=b\rHost: a", "A: b\rCookie: ***\rHost: a"),
+            ("A: b\r c\n\r d\nCookie: a", "A: b\r *\n\r *\nCookie: *"),
             ("Referer: http://u:p@h/a?b=c#d", "Referer: http://***@h/a?*****"),
             ("Location: /a?b=c", "Location: /a?***"),
+            ("Location: //u:p@h/a@b", "Location: *********@b"),
+            ("Location: /a?//u@h", "Location: /a?*****"),
+            ("A: (http://u:p@h)", "A: ***********@h)"),
+            ("A: u:p@h/http://u:p@h http://h/a", "A: ****************@h http://h/a"),
             ("Link: <http://u@h/?b>; rel=\"a\"", "Link: <http://*@h/?*>; rel=\"a\""),
             ("", ""),
         ] {
@@ -119,9 +143,34 @@ mod tests {
             ("/a@b?c", "/a@b?*"),
             ("h:443", "h:443"),
             ("http://u:p w@h/ x?y", "http://*****@h/ x?*"),
+            (" http://u:p@h", " http://***@h"),
+            ("//u:p@h/", "*****@h/"),
+            ("http:/u:p@h/", "*********@h/"),
+            ("u:p@h/a://b", "***@h/a://b"),
+            ("u:p@h/a://b@c", "***********@c"),
         ] {
             let shown = redact(format!("GET {target} HTTP/1.1\r\n").as_bytes());
             assert_eq!(String::from_utf8_lossy(&shown), format!("GET {expected} HTTP/1.1\r\n"));
+        }
+        for (line, expected) in [
+            ("Proxy-Authorization: Basic abc=", "Proxy-Authorization: Basic ****"),
+            ("Cookie:a b", "Cookie:***"),
+            ("Cookie abc HTTP/1.1", "Cookie ************"),
+            ("Proxy Authorization abc", "Proxy *****************"),
+            ("Authorization", "*************"),
+            (" abc", " ***"),
+            ("GET\thttp://u:p@h/ HTTP/1.1", "GET\thttp://***@h/ HTTP/1.1"),
+            ("GET http://u:p@h/?a\tHTTP/1.1", "GET http://***@h/?**********"),
+            ("GET http://u:p@h", "GET http://***@h"),
+            ("u:p@h", "***@h"),
+            ("GET\rCookie: a", "GET\rCookie: *"),
+            ("GET http://h/author HTTP/1.1", "GET http://h/author HTTP/1.1"),
+            (
+                "HTTP/1.1 407 Proxy Authentication Required",
+                "HTTP/1.1 407 Proxy Authentication Required",
+            ),
+        ] {
+            assert_eq!(String::from_utf8_lossy(&redact(line.as_bytes())), expected);
         }
     }
 }
