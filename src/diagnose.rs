@@ -16,7 +16,7 @@ use report::{Report, milliseconds, status_line};
 
 use crate::auth::credentials::{Credentials, Secret};
 use crate::auth::{Carrier, Handshake, Refusal, Reply, Scheme, Side, Verdict};
-use crate::config::{Args, Config};
+use crate::config::{Args, Config, Reach};
 use crate::conn::Conn;
 use crate::dial::{DialError, ORIGIN_CONNECT_TIMEOUT, dial};
 use crate::failure::Failure;
@@ -161,7 +161,7 @@ impl Run<'_> {
         for address in addresses {
             let authority = Authority { host: address.ip().to_string(), port: *port };
             let started = Instant::now();
-            let dialed = dial(&authority, share.max(Duration::from_millis(1)));
+            let dialed = dial(&authority, share.max(Duration::from_millis(1)), Reach::Everywhere);
             let took = milliseconds(started.elapsed());
             let outcome = match dialed {
                 Ok(stream) => {
@@ -394,7 +394,7 @@ impl Run<'_> {
 impl Hop {
     fn dial(&self) -> Result<Conn, Failure> {
         let is_parent = self.name.is_parent;
-        let stream = dial(&self.address, self.timeout)
+        let stream = dial(&self.address, self.timeout, Reach::Everywhere)
             .map_err(|error| Failure::Unreachable { is_parent, errors: vec![error] })?;
         prepared(stream, self.timeout).map_err(|error| Failure::System(error.to_string()))
     }

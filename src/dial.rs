@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::config::Reach;
 use crate::http::target::Authority;
 
 /// How long an origin may take to accept a connection.
@@ -17,6 +18,9 @@ pub const ORIGIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const ADDRESS_REST: Duration = Duration::from_secs(300);
 const MAX_FAILED: usize = 256;
 
+/// What is said where all addresses are out of reach.
+const FORBIDDEN: io::ErrorKind = io::ErrorKind::PermissionDenied;
+
 /// Why there is no connection.
 #[derive(Clone, Debug)]
 pub struct DialError {
@@ -24,11 +28,16 @@ pub struct DialError {
     pub authority: Authority,
     /// Whether the name could not be resolved; else it could not be connected to.
     pub unresolved: bool,
-    /// The system's reason.
+    /// The system's reason; none of its own where all addresses are out of reach.
     pub reason: Arc<io::Error>,
 }
 
 impl DialError {
+    /// Whether it is out of this client's reach.
+    pub fn is_forbidden(&self) -> bool {
+        self.reason.kind() == FORBIDDEN && self.reason.raw_os_error().is_none()
+    }
+
     /// Whether it was a matter of time.
     pub fn timed_out(&self) -> bool {
         matches!(self.reason.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
@@ -45,11 +54,16 @@ impl fmt::Display for DialError {
     }
 }
 
-/// Connects to the first address of `authority` that answers, all of them within `timeout`.
+/// Connects to the first address of `authority` within `reach` that answers, all of them within
+/// `timeout`.
 ///
 /// # Errors
 /// [`DialError`], with the reason of the last address.
-pub fn dial(authority: &Authority, timeout: Duration) -> Result<TcpStream, DialError> {
+pub fn dial(
+    authority: &Authority,
+    timeout: Duration,
+    reach: Reach,
+) -> Result<TcpStream, DialError> {
     let fail = |unresolved, reason: io::Error| DialError {
         authority: authority.clone(),
         unresolved,
@@ -58,7 +72,9 @@ pub fn dial(authority: &Authority, timeout: Duration) -> Result<TcpStream, DialE
     let addresses = (authority.host.as_str(), authority.port)
         .to_socket_addrs()
         .map_err(|error| fail(true, error))?;
-    connect(addresses.as_slice(), timeout).map_err(|error| fail(false, error))
+    // These very addresses are connected to: what the name means later leads nowhere else.
+    let within: Vec<_> = addresses.filter(|address| reach.includes(address.ip())).collect();
+    connect(&within, timeout).map_err(|error| fail(false, error))
 }
 
 /// Connects to the first of `addresses` that answers. Those before it that failed lately come last.
@@ -67,7 +83,7 @@ fn connect(addresses: &[SocketAddr], timeout: Duration) -> io::Result<TcpStream>
     let resting = addresses.iter().take_while(|address| several && rests(**address)).count();
     let (resting, fit) = addresses.split_at(resting);
     let started = Instant::now();
-    let mut last = io::ErrorKind::AddrNotAvailable.into();
+    let mut last = FORBIDDEN.into();
     let mut untried = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
     for address in fit.iter().chain(resting) {
         // A silent address leaves those behind it their share of the time.
@@ -151,6 +167,23 @@ mod tests {
         let elsewhere = TcpListener::bind(("127.0.0.3", alone[0].port())).unwrap();
         let stream = TcpStream::connect(elsewhere.local_addr().unwrap()).unwrap();
         assert!(!is_own(&stream, &alone) && is_own(&stream, &[elsewhere.local_addr().unwrap()]));
+    }
+
+    #[test]
+    fn others_are_not_led_to_this_machine_by_any_name() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let to = |host: &str, reach| {
+            let authority = Authority::parse(&format!("{host}:{port}"), None).unwrap();
+            dial(&authority, Duration::from_secs(10), reach)
+        };
+        for host in ["127.0.0.1", "localhost", "0.0.0.0", "[::ffff:127.0.0.1]", "[::1]", "[::]"] {
+            let error = to(host, Reach::Outside).unwrap_err();
+            assert!(error.is_forbidden(), "{error}");
+        }
+        assert!(listener.accept().is_err(), "nobody came");
+        assert!(to("127.0.0.1", Reach::Everywhere).is_ok());
     }
 
     #[test]

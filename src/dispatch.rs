@@ -1,5 +1,6 @@
 //! To whom a request is sent: to the parents in turn, or to the origin itself.
 
+use crate::config::Reach;
 use crate::conn::Conn;
 use crate::dial::{ORIGIN_CONNECT_TIMEOUT, dial};
 use crate::exchange::{Exchange, NextHop, Outgoing, Retry};
@@ -80,8 +81,8 @@ pub fn to_origin(
 ///
 /// # Errors
 /// [`Failure::Unreachable`], or [`Failure::Loop`].
-pub fn connect(gateway: &Gateway, origin: &Authority) -> Result<Conn, Failure> {
-    let conn = gateway.connect(false, &|| dial(origin, ORIGIN_CONNECT_TIMEOUT))?;
+pub fn connect(gateway: &Gateway, origin: &Authority, reach: Reach) -> Result<Conn, Failure> {
+    let conn = gateway.connect(false, &|| dial(origin, ORIGIN_CONNECT_TIMEOUT, reach))?;
     log::debug!("a new connection to {origin}, from port {}", conn.port());
     Ok(conn)
 }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::auth::credentials::Credentials;
-use crate::config::Route;
+use crate::config::{Reach, Route};
 use crate::conn::Conn;
+use crate::dial::DialError;
 use crate::dispatch;
 use crate::dump;
 use crate::exchange::Outgoing;
@@ -58,6 +59,7 @@ impl Closed {
         match self {
             Self::Failure(Failure::Unreachable { is_parent: false, errors }) => {
                 match errors.last().map(|error| error.reason.kind()) {
+                    _ if errors.iter().any(DialError::is_forbidden) => rep::NOT_ALLOWED,
                     Some(io::ErrorKind::ConnectionRefused) => rep::CONNECTION_REFUSED,
                     Some(io::ErrorKind::NetworkUnreachable) => rep::NETWORK_UNREACHABLE,
                     _ => rep::HOST_UNREACHABLE,
@@ -80,11 +82,17 @@ pub fn through_tunnel(
     gateway: &Gateway,
     to: &Authority,
 ) -> Option<Tunnel> {
-    enter(client, peer, gateway, to, gateway.account.as_ref(), |_, _| Vec::new())
+    let (account, reach) = (gateway.account.as_ref(), Reach::Everywhere);
+    enter(client, peer, gateway, (to, reach), account, |_, _| Vec::new())
 }
 
 /// Serves a SOCKS5 client; as [`Tunnel::run`].
-pub fn socks(mut client: Conn, peer: SocketAddr, gateway: &Gateway) -> Option<Tunnel> {
+pub fn socks(
+    mut client: Conn,
+    peer: SocketAddr,
+    reach: Reach,
+    gateway: &Gateway,
+) -> Option<Tunnel> {
     let admission = match gateway.config.socks_users.as_slice() {
         [] if gateway.is_per_client() => Admission::Account,
         [] => Admission::Anybody,
@@ -108,7 +116,8 @@ pub fn socks(mut client: Conn, peer: SocketAddr, gateway: &Gateway) -> Option<Tu
         let (domain, user) = Credentials::split_name(&name, &gateway.config.default_domain);
         Arc::new(Credentials::from_password(domain, user, &password))
     });
-    enter(client, peer, gateway, &to, own.as_ref().or(gateway.account.as_ref()), reply)
+    let account = own.as_ref().or(gateway.account.as_ref());
+    enter(client, peer, gateway, (&to, reach), account, reply)
 }
 
 /// Leads the dialogue up to the request. When it ends before: whether that was our doing.
@@ -141,12 +150,12 @@ fn destination(client: &mut Conn, dialogue: &mut Dialogue<'_>) -> Result<Authori
 }
 
 /// Opens the way, sends the `reply` to what came of it (and to this end's address, where the way
-/// is direct), and copies.
+/// is direct), and copies. Without a parent it leads as far as is within reach.
 fn enter(
     mut client: Conn,
     peer: SocketAddr,
     gateway: &Gateway,
-    to: &Authority,
+    (to, reach): (&Authority, Reach),
     account: Option<&Arc<Credentials>>,
     reply: fn(u8, Option<SocketAddr>) -> Vec<u8>,
 ) -> Option<Tunnel> {
@@ -157,7 +166,8 @@ fn enter(
     let headers = &gateway.config.client_header;
     forwarding::prepare_request(&mut head, &target, false, BodyFraming::None, headers);
     let mut record = Record::begin(gateway.url_log.as_ref(), peer, &head);
-    match open(gateway, to, &head, account, &mut client) {
+    let request = Outgoing { head: &head, account, private: None, reach };
+    match open(gateway, to, &request, &mut client) {
         Ok((server, hop)) => {
             let bound = server.stream().local_addr().ok().filter(|_| hop.is_none());
             record.outcome.status = Some(200);
@@ -177,24 +187,22 @@ fn enter(
     None
 }
 
-/// Opens a way to `to`: through a parent, which is named then, or directly. `head` is a CONNECT, for
-/// this client, who hears nothing of it.
+/// Opens a way to `to`: through a parent, which is named then, or directly. `request` is a CONNECT,
+/// for this client, who hears nothing of it.
 fn open(
     gateway: &Gateway,
     to: &Authority,
-    head: &RequestHead,
-    account: Option<&Arc<Credentials>>,
+    request: &Outgoing<'_>,
     client: &mut Conn,
 ) -> Result<(Conn, Option<HopName>), Closed> {
-    let request = Outgoing { head, account, private: None };
     // In the oldest version: no interim response is for a client that speaks no HTTP.
     let mut body = RequestBody::new(client, Version::Http10, BodyFraming::None, false);
     let answer = match gateway.config.route(to) {
         Route::Direct => Ok(None),
-        Route::Parent => dispatch::through_parents(gateway, &request, &mut body),
+        Route::Parent => dispatch::through_parents(gateway, request, &mut body),
     };
     let Some(answer) = answer.map_err(Closed::Failure)? else {
-        let server = dispatch::connect(gateway, to).map_err(Closed::Failure)?;
+        let server = dispatch::connect(gateway, to, request.reach).map_err(Closed::Failure)?;
         return Ok((server, None));
     };
     match answer.head.status {

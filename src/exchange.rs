@@ -9,6 +9,7 @@ use crate::asking::{self, Begin};
 use crate::audience::Audience;
 use crate::auth::credentials::Credentials;
 use crate::auth::{self, Handshake, Refusal, Side, Verdict};
+use crate::config::Reach;
 use crate::conn::Conn;
 use crate::dial::{ORIGIN_CONNECT_TIMEOUT, dial};
 use crate::dump;
@@ -49,6 +50,8 @@ pub struct Outgoing<'a> {
     pub account: Option<&'a Arc<Credentials>>,
     /// The connection is for this client alone.
     pub private: Option<&'a Private>,
+    /// Where this client may be led without a parent.
+    pub reach: Reach,
 }
 
 /// What stays the same through every leg of one exchange.
@@ -89,7 +92,13 @@ impl<'a> Exchange<'a> {
             hop,
             side: name.side(),
             head: request.head,
-            key: Key { hop: name, credentials: request.account, private: request.private },
+            key: Key {
+                hop: name,
+                credentials: request.account,
+                private: request.private,
+                // Parents are for everybody.
+                reach: if name.is_parent { Reach::Everywhere } else { request.reach },
+            },
             reached: Cell::new(false),
             ended: Cell::new(0),
             retry: Cell::new(Retry::Never),
@@ -496,7 +505,9 @@ impl<'a> Exchange<'a> {
         let conn = self.gateway.connect(self.key.hop.is_parent, &|| {
             let dialed = match self.hop {
                 NextHop::Parent(parent) => self.gateway.parents.dial(parent),
-                NextHop::Origin(origin) => dial(&origin.authority, ORIGIN_CONNECT_TIMEOUT),
+                NextHop::Origin(origin) => {
+                    dial(&origin.authority, ORIGIN_CONNECT_TIMEOUT, self.key.reach)
+                }
             };
             self.reached.set(dialed.is_ok() || self.reached.get());
             dialed

@@ -88,6 +88,7 @@ impl Failure {
         let status = match self {
             Self::ClientGone => return None,
             Self::BadBody(_) => 400,
+            Self::Unreachable { errors, .. } if errors.iter().any(DialError::is_forbidden) => 403,
             Self::Unreachable { errors, .. } if errors.iter().any(DialError::timed_out) => 504,
             Self::Unreachable { .. } | Self::Closed(..) | Self::BadResponse(..) => 502,
             Self::Silent(..) => 504,
@@ -159,6 +160,8 @@ impl fmt::Display for Words<'_> {
                 }
                 f.write_str(if *is_parent {
                     "Check PARENT_PROXY and PARENT_PROXY_PORT in ntlmaps.cfg, and the network."
+                } else if errors.iter().any(DialError::is_forbidden) {
+                    "Loopback and link-local addresses are for programs of this machine only."
                 } else {
                     "Check the name in the URL. (PARENT_PROXY is blank, bypassed for this host, or out of \
                      reach.)"

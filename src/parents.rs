@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::auth::Carrier;
+use crate::config::Reach;
 use crate::dial::{DialError, dial};
 use crate::hop::HopName;
 use crate::http::target::Authority;
@@ -309,7 +310,7 @@ impl Parents {
     }
 
     fn connect(&self, parent: &Parent) -> Result<TcpStream, DialError> {
-        let dialed = dial(&parent.name.authority, self.connect_timeout());
+        let dialed = dial(&parent.name.authority, self.connect_timeout(), Reach::Everywhere);
         self.note(parent, dialed.as_ref().err());
         dialed
     }

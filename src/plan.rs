@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::auth::credentials::Credentials;
 use crate::auth::{Side, basic};
-use crate::config::Route;
+use crate::config::{Reach, Route};
 use crate::failure::{LOOP, ask_for_account};
 use crate::gateway::Gateway;
 use crate::http::head::RequestHead;
@@ -33,6 +33,8 @@ pub struct Plan<'a> {
     pub authority: &'a Authority,
     /// The connection is for this client alone.
     pub private: Option<&'a Private>,
+    /// Where the client may be led without a parent.
+    pub reach: Reach,
     /// Who gets it.
     pub hop: Hop<'a>,
 }
@@ -74,6 +76,7 @@ pub fn plan<'a>(
     gateway: &'a Gateway,
     head: &RequestHead,
     target: &'a RequestTarget,
+    reach: Reach,
     known: &'a mut Option<OwnAccount>,
     private: &'a mut Option<Private>,
 ) -> Result<Plan<'a>, Reply> {
@@ -114,7 +117,7 @@ pub fn plan<'a>(
     if hop.is_logged_in_to() && request::is_echoed(head) {
         return Err(request::no_trace());
     }
-    Ok(Plan { target, authority, private, hop })
+    Ok(Plan { target, authority, private, reach, hop })
 }
 
 /// That a target can be fetched from the origin itself. For want of a parent, `login` is the

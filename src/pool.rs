@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::auth::credentials::Credentials;
+use crate::config::Reach;
 use crate::conn::Conn;
 use crate::hop::HopName;
 use crate::http::target::Authority;
@@ -27,6 +28,8 @@ pub struct Key<'a> {
     pub credentials: Option<&'a Arc<Credentials>>,
     /// For whom alone it is.
     pub private: Option<&'a Private>,
+    /// Where its clients may be led.
+    pub reach: Reach,
 }
 
 /// The same, kept with a connection.
@@ -36,6 +39,7 @@ pub struct OwnedKey {
     pub hop: HopName,
     credentials: Option<Arc<Credentials>>,
     private: Option<Private>,
+    reach: Reach,
 }
 
 impl Key<'_> {
@@ -45,6 +49,7 @@ impl Key<'_> {
             hop: self.hop.clone(),
             credentials: self.credentials.cloned(),
             private: self.private.cloned(),
+            reach: self.reach,
         }
     }
 }
@@ -52,8 +57,8 @@ impl Key<'_> {
 impl OwnedKey {
     /// To be compared.
     pub fn as_key(&self) -> Key<'_> {
-        let Self { hop, credentials, private } = self;
-        Key { hop, credentials: credentials.as_ref(), private: private.as_ref() }
+        let Self { hop, credentials, private, reach } = self;
+        Key { hop, credentials: credentials.as_ref(), private: private.as_ref(), reach: *reach }
     }
 }
 
@@ -181,7 +186,8 @@ mod tests {
         let authority = Authority::parse("parent:8080", None).unwrap();
         let hop = HopName { authority, is_parent: true };
         let ann = credentials("ann", "a");
-        let key = Key { hop: &hop, credentials: Some(&ann), private: None };
+        let reach = Reach::Everywhere;
+        let key = Key { hop: &hop, credentials: Some(&ann), private: None, reach };
         test(&pool, key, &|| {
             let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             pool.put(Line::new(key, Conn::new(stream).unwrap()));
@@ -208,6 +214,7 @@ mod tests {
                 Key { credentials: None, ..key },
                 Key { hop: &origin, ..key },
                 Key { private: Some(&private), ..key },
+                Key { reach: Reach::Outside, ..key },
             ] {
                 assert!(pool.take(other, MAX_IDLE_TIME).is_none());
             }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::clients::{Clients, Permit, Seat};
-use crate::config::Config;
+use crate::config::{Config, Reach};
 use crate::conn::Conn;
 use crate::door;
 use crate::gateway::Gateway;
@@ -243,13 +243,11 @@ fn admit(
     shared: &Arc<Shared>,
     permit: Permit,
 ) -> io::Result<Option<Work>> {
-    let permitted = {
-        let gateway = shared.gateway();
-        // A machine talks to itself from whatever address it is talked to at.
-        gateway.config.clients.permits(peer.ip())
-            || stream.local_addr().is_ok_and(|own| canonical(own) == canonical(peer))
-    };
-    if !permitted {
+    // A machine talks to itself from whatever address it is talked to at.
+    let here = canonical(peer).is_loopback()
+        || stream.local_addr().is_ok_and(|own| canonical(own) == canonical(peer));
+    let reach = if here { Reach::Everywhere } else { Reach::Outside };
+    if !here && !shared.gateway().config.clients.permits(peer.ip()) {
         log::warn!(
             target: "ntlmaps::often::stranger",
             "{peer} is not in FRIENDLY_IPS and was refused"
@@ -265,10 +263,10 @@ fn admit(
             let seat = permit.seat(client.shared_stream());
             let tunnel = match door {
                 Door::Http => {
-                    let session = Silent::Session(Session::new(client, peer));
+                    let session = Silent::Session(Session::new(client, peer, reach));
                     return attend(peer, session, seat, shared);
                 }
-                Door::Socks => door::socks(client, peer, &shared.gateway()),
+                Door::Socks => door::socks(client, peer, reach, &shared.gateway()),
                 Door::Tunnel(to) => door::through_tunnel(client, peer, &shared.gateway(), &to),
             };
             if let Some(tunnel) = tunnel {

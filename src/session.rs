@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::auth::Side;
 use crate::clients::Seat;
+use crate::config::Reach;
 use crate::conn::{Conn, ReadError};
 use crate::dispatch;
 use crate::dump;
@@ -18,7 +19,7 @@ use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::names;
 use crate::http::reply::Reply;
 use crate::http::request;
-use crate::http::target::{self, Authority};
+use crate::http::target;
 use crate::own_page;
 use crate::plan::{Hop, OriginLogin, OwnAccount, Plan, direct, plan, stranger};
 use crate::pool::Private;
@@ -37,6 +38,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Session {
     client: Conn,
     peer: SocketAddr,
+    /// Where it may be led without a parent.
+    reach: Reach,
     /// The account it brought last.
     account: Option<OwnAccount>,
     /// The origin it logged in to by itself.
@@ -86,8 +89,8 @@ const CUT: Next = Next::Cut { reset: false };
 
 impl Session {
     /// A client that was let in.
-    pub fn new(client: Conn, peer: SocketAddr) -> Self {
-        Self { client, peer, account: None, private: None }
+    pub fn new(client: Conn, peer: SocketAddr, reach: Reach) -> Self {
+        Self { client, peer, reach, account: None, private: None }
     }
 
     /// Serves until the client leaves, or no more requests are wanted: then nobody is given back.
@@ -169,7 +172,7 @@ impl Session {
         mut head: RequestHead,
         log: &mut urllog::Outcome,
     ) -> Next {
-        let Self { client, account, private, .. } = self;
+        let Self { client, reach, account, private, .. } = self;
         let shown = || target::printable(&head.target);
         log::debug!("request {} {} {}", head.method, shown(), head.version);
         let (target, framing) = match request::check(&head) {
@@ -179,7 +182,7 @@ impl Session {
         let persists = forwarding::persists(head.version, &head.fields);
         let plan = match own_page::reply(gateway, &head, client) {
             Some(reply) => Err(reply),
-            None => plan(gateway, &head, &target, account, private),
+            None => plan(gateway, &head, &target, *reach, account, private),
         };
         let expects = head.fields.has_member(names::EXPECT, "100-continue");
         let mut body = RequestBody::new(client, head.version, framing, expects);
@@ -264,7 +267,7 @@ fn forward(
     body: &mut RequestBody<'_>,
     log: &mut urllog::Outcome,
 ) -> Result<Outcome, Trouble> {
-    let Plan { target, authority, private, hop } = plan;
+    let Plan { target, private, hop, .. } = plan;
     let (framing, replacements) = (body.framing(), &gateway.config.client_header);
     let away;
     let login = match hop {
@@ -273,7 +276,8 @@ fn forward(
             let original = gateway.parents.may_go_direct().then(|| head.clone());
             gateway.mark(head);
             forwarding::prepare_request(head, target, false, framing, replacements);
-            let request = Outgoing { head, account: *account, private: *private };
+            let (account, private, reach) = (*account, *private, plan.reach);
+            let request = Outgoing { head, account, private, reach };
             if let Some(answer) = dispatch::through_parents(gateway, &request, body)? {
                 log.way = Way::to(answer.upstream.hop());
                 return Ok(outcome(head, answer));
@@ -287,7 +291,7 @@ fn forward(
     };
     forwarding::prepare_request(head, target, true, framing, replacements);
     log.way = Way::Direct;
-    send_to_origin(gateway, authority, head, login, *private, body)
+    send_to_origin(gateway, plan, head, login, body)
 }
 
 /// What an answer means. A 101 passed only if the client asked for it.
@@ -304,12 +308,12 @@ fn outcome(head: &RequestHead, answer: Box<Answer>) -> Outcome {
 /// Sends a request to the origin itself, which may demand a login.
 fn send_to_origin(
     gateway: &Gateway,
-    origin: &Authority,
+    plan: &Plan<'_>,
     head: &mut RequestHead,
     login: &OriginLogin<'_>,
-    private: Option<&Private>,
     body: &mut RequestBody<'_>,
 ) -> Result<Outcome, Trouble> {
+    let Plan { authority: origin, private, reach, .. } = *plan;
     let (account, withheld) = match login {
         OriginLogin::Client => (None, None),
         OriginLogin::Configured(account) => (Some(*account), None),
@@ -319,13 +323,14 @@ fn send_to_origin(
         }
     };
     if head.method == "CONNECT" {
-        let server = dispatch::connect(gateway, origin)?;
+        let server = dispatch::connect(gateway, origin, reach)?;
         return Ok(Outcome::Tunnel(ResponseHead::established(), server));
     }
     if withheld.is_some() {
         body.keep();
     }
-    let answer = dispatch::to_origin(gateway, origin, &Outgoing { head, account, private }, body)?;
+    let request = Outgoing { head, account, private, reach };
+    let answer = dispatch::to_origin(gateway, origin, &request, body)?;
     if answer.head.status != Side::Origin.status() || !matches!(login, OriginLogin::Translated(_)) {
         return Ok(outcome(head, answer));
     }
@@ -339,7 +344,7 @@ fn send_to_origin(
     let name = || answer.upstream.hop().clone();
     body.rewind().map_err(|_| Failure::NotRepeatable(name()))?;
     head.fields.set(names::AUTHORIZATION, value);
-    let request = Outgoing { head, account: None, private: None };
+    let request = Outgoing { head, account: None, private: None, reach };
     let answer = dispatch::to_origin(gateway, origin, &request, body)?;
     Ok(outcome(head, answer))
 }

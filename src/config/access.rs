@@ -188,6 +188,26 @@ fn glob(mut pattern: &[u8], mut text: &[u8]) -> bool {
     }
 }
 
+/// Where a client may be led without a parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Everywhere: it is of this machine, or the place is the operator's choice.
+    Everywhere,
+    /// Not to where it can only get by this machine: its loopback, and what its link alone sees.
+    Outside,
+}
+
+impl Reach {
+    /// Whether a connection there may serve it.
+    pub fn includes(self, ip: IpAddr) -> bool {
+        let inside = match ip.to_canonical() {
+            IpAddr::V4(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_unicast_link_local(),
+        };
+        self == Self::Everywhere || !inside
+    }
+}
+
 /// Who may use the proxy. The machine's loopback addresses always may; that its other addresses
 /// may as well is for the server to see, by comparing a connection's two ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -372,6 +392,33 @@ mod tests {
         assert!(pattern.matches(&Authority { host: authority.host.clone() + "a", ..authority }));
         let never = Authority { host: "a".repeat(5000) + "b", port: 80 };
         assert!(!pattern.matches(&never));
+    }
+
+    #[test]
+    fn others_are_not_led_inside() {
+        for (ip, inside) in [
+            ("127.0.0.1", true),
+            ("127.8.9.10", true),
+            ("0.0.0.0", true),
+            ("169.254.169.254", true),
+            ("::1", true),
+            ("::", true),
+            ("::ffff:127.0.0.1", true),
+            ("::ffff:0.0.0.0", true),
+            ("::ffff:169.254.1.1", true),
+            ("fe80::1", true),
+            ("febf::1", true),
+            ("128.0.0.1", false),
+            ("10.0.0.1", false),
+            ("169.253.1.1", false),
+            ("fec0::1", false),
+            ("fd00::1", false),
+            ("2001:db8::1", false),
+        ] {
+            let ip = ip.parse().unwrap();
+            assert_eq!(Reach::Outside.includes(ip), !inside, "{ip}");
+            assert!(Reach::Everywhere.includes(ip), "{ip}");
+        }
     }
 
     #[test]

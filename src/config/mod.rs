@@ -31,7 +31,7 @@ mod settings;
 mod unknown;
 mod values;
 
-pub use access::{Acl, Cidr, HostPattern};
+pub use access::{Acl, Cidr, HostPattern, Reach};
 pub use account::Account;
 pub use args::{Args, Command};
 pub use fields::FieldReplacement;

@@ -6,7 +6,9 @@ use ntlmaps::config::{Args, Config};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 use crate::proxy::{NOBODY, Proxy};
-use crate::support::{Client, Origin, Response, Wire};
+use crate::support::http::response;
+use crate::support::listener::Listener;
+use crate::support::{Client, Origin, Parent, Response, Wire};
 
 /// An address of this machine that is not loopback. (Nothing is sent: connecting a UDP socket only
 /// chooses a route.)
@@ -39,6 +41,7 @@ fn a_stranger_is_told_so_and_a_friend_is_served() {
         return;
     };
     let origin = Origin::start();
+    let parent = Parent::open().origin(origin.addr()).start();
     for (cfg, status) in [
         (String::new(), 403),
         ("FRIENDLY_IPS: 192.0.2.7 fd00::/8\n".to_owned(), 403),
@@ -46,7 +49,7 @@ fn a_stranger_is_told_so_and_a_friend_is_served() {
         (format!("FRIENDLY_IPS: {outer}/20\n"), 200),
         ("ALLOW_EXTERNAL_CLIENTS: 1\n".to_owned(), 200),
     ] {
-        let proxy = Proxy::start(&cfg);
+        let proxy = Proxy::start(&format!("PARENT_PROXY: {}\n{cfg}{NOBODY}", parent.addr()));
         let response = ask_from(outer, proxy.addr(), &origin.url("/hello"));
         assert_eq!(response.status(), status, "{cfg}");
         if status == 403 {
@@ -55,6 +58,7 @@ fn a_stranger_is_told_so_and_a_friend_is_served() {
         assert_eq!(proxy.get(&origin.url("/hello")).status(), 200, "its own machine, always");
     }
     assert_eq!(origin.seen().len(), 5 + 3);
+    assert_eq!(parent.connections(), 5, "a parent's connections are for everybody");
 }
 
 /// Where no HTTP is spoken nothing is said, and nothing begins.
@@ -84,6 +88,61 @@ fn a_stranger_finds_the_other_doors_closed_and_a_friend_does_not() {
         }
         assert_eq!(far.connections() - before, usize::from(friend), "{cfg}");
     }
+}
+
+/// A friend on another machine is not led to what relies on being reached from this one alone, not
+/// even to learn what listens there; not on a connection that a client of this machine left either.
+#[test]
+fn a_friend_is_not_led_to_what_only_this_machine_reaches() {
+    let Some(outer) = outer_address() else { return };
+    let (origin, far) = (Origin::start(), Origin::tcp_echo());
+    let nobody = Parent::open().start();
+    let port = origin.addr().port();
+    let outside = Listener::start(&format!("{outer}:0"), |_, stream, _| {
+        let mut wire = Wire::new(stream).expect("a socket");
+        if let Ok(Some(_)) = wire.read_request() {
+            _ = wire.write(&response(200, &[], b"outside"));
+        }
+    });
+    let outside = outside.expect("a port");
+    let bypassed = format!(
+        "PARENT_PROXY: {}\nHOSTS_TO_BYPASS_PARENT_PROXY: <local> 0.0.0.0/0 ::/0\n",
+        nobody.addr()
+    );
+    for way in ["", &bypassed] {
+        let cfg = format!("FRIENDLY_IPS: {outer}\nSOCKS5_PORT: 0\nTUNNELS: 0:{}\n", far.addr());
+        let proxy = Proxy::start(&format!("{cfg}{way}{NOBODY}"));
+        let hosts = ["127.0.0.1", "localhost", "0.0.0.0", "[::ffff:127.0.0.1]", "[::1]"];
+        for host in hosts.iter().take(4) {
+            assert_eq!(proxy.get(&format!("http://{host}:{port}/hello")).status(), 200, "{host}");
+        }
+        let before = origin.connections();
+        for host in hosts {
+            for url in [format!("http://{host}:{port}/hello"), format!("http://{host}:9/")] {
+                let page = ask_from(outer, proxy.addr(), &url);
+                assert_eq!(page.status(), 403, "{url}");
+                assert!(page.text().contains("this machine"), "{}", page.text());
+            }
+            let mut wire = connect_from(outer, proxy.addr());
+            let connect = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n");
+            wire.write(connect.as_bytes()).expect("it is taken");
+            assert_eq!(wire.read_response().expect("an answer").status, 403, "{host}");
+        }
+        for host in [&[1, 127, 0, 0, 1][..], b"\x03\x09localhost"] {
+            let mut wire = connect_from(outer, proxy.addr_of(0));
+            let request = [b"\x05\x01\x00\x05\x01\x00", host, &port.to_be_bytes()].concat();
+            wire.write(&request).expect("it is taken");
+            assert_eq!(wire.read_exact(4).expect("an answer"), [5, 0, 5, 2]);
+        }
+        assert_eq!(origin.connections(), before, "nobody came");
+        // What the operator named, and what is outside.
+        let mut wire = connect_from(outer, proxy.addr_of(1));
+        wire.write(b"ping").expect("it is taken");
+        assert_eq!(wire.read_exact(4).expect("an answer"), b"ping");
+        let page = ask_from(outer, proxy.addr(), &format!("http://{}/", outside.addr()));
+        assert_eq!(page.text(), "outside");
+    }
+    assert_eq!(nobody.connections(), 0);
 }
 
 #[test]
