@@ -35,6 +35,11 @@ pub fn through_parents(
                     errors.append(&mut reasons);
                     break;
                 }
+                // Nothing was sent: another one may take the login on which this one hangs up.
+                Err(Failure::Resting(hop, resting)) if resting.hung_up => {
+                    lost = Some(Failure::Resting(hop, resting));
+                    break;
+                }
                 Err(failure) => failure,
                 answered => return answered.map(Some),
             };

@@ -100,6 +100,7 @@ impl Failure {
                 | Refusal::Ntlm(_) => 502,
                 _ => 407,
             },
+            Self::Resting(_, resting) if resting.hung_up => 502,
             Self::Resting(hop, _) if hop.is_parent || own_account => hop.side().status(),
             Self::Resting(..) => 403,
             Self::NotRepeatable(_) | Self::System(_) => 503,
@@ -108,7 +109,9 @@ impl Failure {
         let account = if own_account { OWN_ACCOUNT } else { CONFIGURED_ACCOUNT };
         let reply = Reply::new(status, Words { failure: self, account }.to_string());
         match self {
-            Self::Refused(hop, Refusal::Credentials, _) | Self::Resting(hop, _) if own_account => {
+            Self::Refused(hop, Refusal::Credentials, _) | Self::Resting(hop, _)
+                if own_account && status != 502 =>
+            {
                 Some(challenging(reply, hop.side()))
             }
             _ => Some(reply),
@@ -211,11 +214,12 @@ impl fmt::Display for Words<'_> {
                     ),
                 }
             }
-            Failure::Resting(hop, Resting { refused, left, .. }) => write!(
+            Failure::Resting(hop, Resting { refused, left, hung_up, .. }) => write!(
                 f,
-                "The {hop} refused these credentials {} ago. To keep the account from being locked \
+                "The {hop} {} these credentials {} ago. To keep the account from being locked \
                  they are not sent again for {}, or until the configuration is reloaded (kill -HUP). \
                  Check {}.",
+                if *hung_up { "hung up on" } else { "refused" },
                 Span(*refused),
                 Span(*left),
                 self.account
