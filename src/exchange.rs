@@ -67,6 +67,8 @@ pub struct Exchange<'a> {
     ended: Cell<u8>,
     /// What that leaves possible.
     retry: Cell<Retry>,
+    /// When the last login went out, as [`Standings`](crate::standings::Standings) count.
+    epoch: Cell<u64>,
 }
 
 /// Whether a request may be sent again whose connection ended before a byte of the response came.
@@ -102,6 +104,7 @@ impl<'a> Exchange<'a> {
             reached: Cell::new(false),
             ended: Cell::new(0),
             retry: Cell::new(Retry::Never),
+            epoch: Cell::new(0),
         }
     }
 
@@ -152,12 +155,16 @@ impl<'a> Exchange<'a> {
     ) -> Result<Option<Box<Answer>>, Failure> {
         self.tell_of(&line.conn, "a connection of the pool");
         let mut handshake = Handshake::new(self.side, self.head, None);
-        let standing = self.gateway.standings.take(self.key);
-        if standing.is_some() && !body.is_repeatable() {
+        let taken = self.gateway.standings.take(self.key);
+        if taken.is_some() && !body.is_repeatable() {
             // A nonce may turn out to be stale; this body could not be sent again then.
             return Ok(None);
         }
-        let field = standing.map(|standing| handshake.resume(standing));
+        let attempt = match taken {
+            Some((_, trusted)) if !trusted => self.gateway.admit(self.key)?,
+            _ => None,
+        };
+        let field = taken.map(|(standing, _)| handshake.resume(standing));
         let leg = Leg { field, ..Leg::PLAIN };
         body.keep();
         // The network may be another one by now, and the parent have seen no end of it. Not with a
@@ -182,12 +189,19 @@ impl<'a> Exchange<'a> {
         self.reached.set(true);
         // Without an account there is nothing better to try: the demand is the answer.
         if response.status == self.side.status() && self.key.credentials.is_some() {
+            if handshake.is_refused_by(&response) {
+                let rest = self.gateway.refused(self.key, attempt);
+                return Err(Failure::Refused(self.key.hop.clone(), Refusal::Credentials, rest));
+            }
             log::debug!("the {} asks for a login again", self.key.hop);
             if body.rewind().is_ok() {
                 return Ok(None);
             }
             asking::note_guarded(self.gateway, self.key, self.head);
             return Err(Failure::NotRepeatable(self.key.hop.clone()));
+        }
+        if let Some(attempt) = attempt.filter(|_| response.status < 500) {
+            attempt.accepted();
         }
         self.leave_standing(handshake, &response);
         self.answer(line, response, body, true).map(Some)
@@ -209,15 +223,8 @@ impl<'a> Exchange<'a> {
                 Some(line) => line,
                 None => self.dial()?,
             };
-            if leg.last
-                && attempt.is_none()
-                && let Some(account) = self.key.credentials
-            {
-                let asked = self.gateway.guard.attempt(account, self.side, &self.key.hop.authority);
-                attempt = Some(asked.map_err(|resting| {
-                    let name = HopName { authority: resting.by.clone(), ..*self.key.hop };
-                    Failure::Resting(name, resting)
-                })?);
+            if leg.last && attempt.is_none() {
+                attempt = self.gateway.admit(self.key)?;
             }
             // Whether these credentials are right must be known before they go out again.
             let matters = attempt.as_ref().is_some_and(Attempt::is_alone);
@@ -315,7 +322,8 @@ impl<'a> Exchange<'a> {
                 Verdict::Refused(refusal) => {
                     let refused = attempt.take_if(|_| refusal == Refusal::Credentials);
                     let told = refused.is_some();
-                    let rest = refused.map_or(Duration::ZERO, Attempt::refused);
+                    let rest = refused
+                        .map_or(Duration::ZERO, |sent| self.gateway.refused(self.key, Some(sent)));
                     let failure = Failure::Refused(self.key.hop.clone(), refusal, rest);
                     return match self.side {
                         Side::Proxy => Err(failure),
@@ -384,9 +392,9 @@ impl<'a> Exchange<'a> {
             return Leg { field: Some(field), with_body: false, asks, last: false };
         }
         if whole || body.is_repeatable() {
-            let standing = self.gateway.standings.take(self.key);
-            let field = standing.map(|standing| handshake.resume(standing));
-            return Leg { field, ..Leg::PLAIN };
+            let taken = self.gateway.standings.take(self.key);
+            let field = taken.map(|(standing, _)| handshake.resume(standing));
+            return Leg { last: field.is_some(), field, ..Leg::PLAIN };
         }
         Leg { with_body: false, asks, ..Leg::PLAIN }
     }
@@ -395,7 +403,7 @@ impl<'a> Exchange<'a> {
     fn leave_standing(&self, handshake: Handshake<'_>, response: &ResponseHead) {
         if let Some(mut standing) = handshake.into_standing() {
             standing.renew(self.side, response);
-            self.gateway.standings.put(self.key.to_owned(), standing);
+            self.gateway.standings.put(self.key.to_owned(), standing, self.epoch.get());
         }
     }
 
@@ -410,6 +418,9 @@ impl<'a> Exchange<'a> {
     ) -> Result<ResponseHead, Failure> {
         let mut wire = spare::take();
         leg.tell(self.head);
+        if leg.field.is_some() {
+            self.epoch.set(self.gateway.standings.epoch());
+        }
         leg.encode(self.head, body.framing(), self.side, &mut wire);
         // A leg without the body is a request whose body is empty, and for no other protocol.
         let (mut nothing, no_fields) = (RequestBody::none(), FieldLines::default());

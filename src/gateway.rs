@@ -4,24 +4,27 @@
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use crate::auth::Login;
 use crate::auth::credentials::Credentials;
-use crate::auth::{Login, Standing};
 use crate::config::{Account, Config};
 use crate::conn::Conn;
 use crate::dial::{self, DialError};
 use crate::failure::Failure;
-use crate::guard::Guard;
+use crate::guard::{Attempt, Guard};
+use crate::hop::HopName;
 use crate::http::head::{RequestHead, Version};
 use crate::http::names;
 use crate::http::target::Authority;
 use crate::ntlm::{Client, Moment, crypto};
 use crate::parents::Parents;
-use crate::pool::{Key, OwnedKey, Pool};
+use crate::pool::{Key, Pool};
+use crate::standings::Standings;
 use crate::sys;
 use crate::urllog::UrlLog;
 
-/// How many standings and origins are remembered.
+/// How many origins and requests are remembered.
 const MAX_REMEMBERED: usize = 1024;
 
 /// See the module.
@@ -131,6 +134,28 @@ impl Gateway {
         self.via.iter().any(|via| head.fields.has_member(names::VIA, via))
     }
 
+    /// Asks the guard whether credentials may go out now; there need not be any.
+    ///
+    /// # Errors
+    /// [`Failure::Resting`], when they may not.
+    pub fn admit(&self, key: Key<'_>) -> Result<Option<Attempt<'_>>, Failure> {
+        let Some(account) = key.credentials else { return Ok(None) };
+        let asked = self.guard.attempt(account, key.hop.side(), &key.hop.authority);
+        asked.map(Some).map_err(|resting| {
+            let name = HopName { authority: resting.by.clone(), ..*key.hop };
+            Failure::Resting(name, resting)
+        })
+    }
+
+    /// Takes note that credentials were refused: whatever stands on them falls. `None`: the guard
+    /// was not asked. How long they rest now.
+    pub fn refused(&self, key: Key<'_>, attempt: Option<Attempt<'_>>) -> Duration {
+        self.standings.forget(key);
+        let place = &key.hop.authority;
+        let sent = || Some(self.guard.trusted(key.credentials?, key.hop.side(), place));
+        attempt.or_else(sent).map_or(Duration::ZERO, Attempt::refused)
+    }
+
     /// Whether each client brings its own account.
     pub fn is_per_client(&self) -> bool {
         matches!(self.config.account, Account::PerClient)
@@ -155,33 +180,6 @@ impl Gateway {
             schemes: &self.config.schemes,
             moment: Moment { file_time: sys::file_time(), client_challenge },
         })
-    }
-}
-
-/// Logins that later requests send without being asked, by next hop and account. One is out while
-/// a request uses it: a nonce counts its requests, and Squid refuses one that counts backwards.
-#[derive(Default)]
-pub struct Standings(Mutex<VecDeque<(OwnedKey, Standing)>>);
-
-impl Standings {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(OwnedKey, Standing)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes one out.
-    pub fn take(&self, key: Key<'_>) -> Option<Standing> {
-        let mut all = self.lock();
-        let at = all.iter().rposition(|(own, _)| own.as_key() == key)?;
-        all.remove(at).map(|(_, standing)| standing)
-    }
-
-    /// Leaves one that was accepted for the next request.
-    pub fn put(&self, key: OwnedKey, standing: Standing) {
-        let mut all = self.lock();
-        if all.len() >= MAX_REMEMBERED {
-            all.pop_front();
-        }
-        all.push_back((key, standing));
     }
 }
 

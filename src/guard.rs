@@ -275,7 +275,7 @@ enum Admission {
 impl Attempt<'_> {
     /// Whether others wait for what becomes of it.
     pub fn is_alone(&self) -> bool {
-        self.trial.is_some()
+        self.alone
     }
 
     /// They were accepted.

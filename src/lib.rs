@@ -43,6 +43,7 @@
 //! - [`dial`], [`parents`], [`pool`]: where connections come from. *Never* know what is said on them.
 //! - [`gateway`]: what all exchanges share, and what a reload replaces. *Never* sends anything.
 //! - [`guard`]: which credentials may be sent where. *Never* knows what they are for.
+//! - [`standings`]: logins that hold for a request, left to the next. *Never* outlive a refusal.
 //! - [`request_body`]: the body on its way up. *Never* holds more than its beginning.
 //! - [`plan`]: who gets a request, and as whom. *Never* sends anything.
 //! - [`dispatch`]: to the parents in turn, or to the origin. *Never* knows a handshake.
@@ -157,6 +158,7 @@ pub mod server;
 pub mod session;
 pub mod socks;
 pub mod spare;
+pub mod standings;
 pub mod sys;
 pub mod threads;
 pub mod tunnel;

@@ -5,10 +5,10 @@ use base64::Engine;
 use super::credentials::Secret;
 use super::digest::{self, DigestChallenge, DigestError};
 use super::spnego::{self, SpnegoError, Wrapping};
+use super::standing::{DigestStanding, Standing, digest_challenges};
 use super::{BASE64, Carrier, Refusal, Reply, Scheme, Side, Verdict, basic};
 use crate::http::challenge::Challenge;
 use crate::http::head::{RequestHead, ResponseHead};
-use crate::ntlm::crypto::Key;
 use crate::ntlm::{Client, Moment};
 
 /// How often a nonce may be called stale in a row.
@@ -101,6 +101,12 @@ impl<'a> Handshake<'a> {
         }
     }
 
+    /// Whether a response says that the credentials are wrong which went out without being asked.
+    pub fn is_refused_by(&self, head: &ResponseHead) -> bool {
+        let offered = Challenge::list(&head.fields, self.side.challenge_field());
+        matches!(&self.state, State::Resumed(standing) if standing.is_refused_by(&offered))
+    }
+
     /// Takes note of a response.
     pub fn on_response(&mut self, head: &ResponseHead) -> Verdict {
         if head.status != self.side.status() {
@@ -111,6 +117,9 @@ impl<'a> Handshake<'a> {
             return Verdict::Refused(Refusal::NoAccount);
         }
         match std::mem::replace(&mut self.state, State::Fresh) {
+            State::Resumed(standing) if standing.is_refused_by(&offered) => {
+                Verdict::Refused(Refusal::Credentials)
+            }
             State::Fresh | State::Resumed(_) => self.choose(&offered, false),
             State::Negotiated(carrier, negotiate) => {
                 let of_scheme = offered.iter().find(|challenge| challenge.is(carrier.scheme()));
@@ -253,57 +262,6 @@ impl<'a> Handshake<'a> {
     }
 }
 
-/// Credentials that hold for a request, not for a connection: what the next one may send without
-/// being asked.
-#[derive(Clone)]
-pub enum Standing {
-    /// The field value.
-    Basic(Secret),
-    /// A nonce and how often it was used.
-    Digest(Box<DigestStanding>),
-}
-
-/// A Digest login between two requests.
-#[derive(Clone)]
-pub struct DigestStanding {
-    challenge: DigestChallenge,
-    user: String,
-    ha1: Key,
-    cnonce: [u8; 8],
-    count: u32,
-}
-
-impl Standing {
-    /// The field value for one request; each is counted.
-    pub fn answer(&mut self, request: &RequestHead) -> String {
-        match self {
-            Self::Basic(value) => value.expose().to_owned(),
-            Self::Digest(standing) => {
-                let DigestStanding { challenge, user, ha1, cnonce, count } = &mut **standing;
-                *count = count.saturating_add(1);
-                let (method, target) = (&request.method, &request.target);
-                digest::answer(challenge, user, ha1, method, target, *count, *cnonce)
-            }
-        }
-    }
-
-    /// Takes the nonce for the next request out of a response (RFC 7616 section 3.5).
-    pub fn renew(&mut self, side: Side, head: &ResponseHead) {
-        let Self::Digest(standing) = self else { return };
-        let next = head.fields.first(side.info_field()).and_then(digest::next_nonce);
-        if let Some(nonce) = next.filter(|nonce| *nonce != standing.challenge.nonce) {
-            standing.challenge.nonce = nonce;
-            standing.count = 0;
-        }
-    }
-}
-
-impl Drop for DigestStanding {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.ha1);
-    }
-}
-
 /// A scheme as it is told to people, with the reason where Digest is not the Digest that is spoken.
 fn named(challenge: &Challenge) -> String {
     match DigestChallenge::of(challenge) {
@@ -316,11 +274,6 @@ fn named(challenge: &Challenge) -> String {
 fn broken_digest(challenge: &Challenge) -> Option<DigestError> {
     let error = DigestChallenge::of(challenge).err().filter(DigestError::is_malformed);
     error.filter(|_| challenge.is("Digest"))
-}
-
-fn digest_challenges(offered: &[Challenge]) -> impl Iterator<Item = DigestChallenge> {
-    let digests = offered.iter().filter(|challenge| challenge.is("Digest"));
-    digests.filter_map(|challenge| DigestChallenge::of(challenge).ok())
 }
 
 fn field_value(carrier: Carrier, bytes: &[u8]) -> String {

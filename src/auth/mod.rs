@@ -7,13 +7,15 @@ pub mod describe;
 pub mod digest;
 pub mod handshake;
 pub mod spnego;
+pub mod standing;
 
 use std::fmt;
 
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-pub use handshake::{Handshake, Login, Standing};
+pub use handshake::{Handshake, Login};
+pub use standing::Standing;
 
 use crate::http::names::{self, FieldName};
 use crate::ntlm;

@@ -49,6 +49,7 @@ mod guard;
 mod import_cntlm;
 mod keys;
 mod leaving;
+mod lockout;
 mod log_secrets;
 mod logins;
 mod logs;
