@@ -122,13 +122,15 @@ impl<'a> Handshake<'a> {
             }
             State::Fresh | State::Resumed(_) => self.choose(&offered, false),
             State::Negotiated(carrier, negotiate) => {
-                let of_scheme = offered.iter().find(|challenge| challenge.is(carrier.scheme()));
-                match of_scheme.and_then(|challenge| challenge.token68.as_deref()) {
+                // Some offer the scheme once more before the challenge.
+                let mut of_scheme = offered.iter().filter(|c| c.is(carrier.scheme())).peekable();
+                let is_offered = of_scheme.peek().is_some();
+                match of_scheme.find_map(|challenge| challenge.token68.as_deref()) {
                     Some(challenge) => self.authenticate(carrier, &negotiate, challenge),
                     None => {
                         self.tried.push(carrier);
                         match self.choose(&offered, true) {
-                            Verdict::Refused(_) if of_scheme.is_some() => {
+                            Verdict::Refused(_) if is_offered => {
                                 Verdict::Refused(Refusal::NoChallenge)
                             }
                             verdict => verdict,
@@ -340,7 +342,8 @@ mod tests {
             let reply = answered(&mut handshake, &[&bare]);
             assert!(reply.value.starts_with(&format!("{scheme} TlRMTVNTUAAB")) && !reply.last);
             assert!(!handshake.is_settled());
-            let reply = answered(&mut handshake, &["Other", &format!("{scheme} {CHALLENGE}")]);
+            let challenge = format!("{scheme} {CHALLENGE}");
+            let reply = answered(&mut handshake, &["Other", scheme, &challenge]);
             assert!(reply.value.starts_with(&format!("{scheme} TlRMTVNTUAAD")) && reply.last);
             assert_eq!(handshake.carrier(), Some(carrier));
             let done = ResponseHead::parse(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
