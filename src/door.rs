@@ -113,8 +113,7 @@ pub fn socks(
         }
     };
     let own = dialogue.account().map(|(name, password)| {
-        let (domain, user) = Credentials::split_name(&name, &gateway.config.default_domain);
-        Arc::new(Credentials::from_password(domain, user, &password))
+        Arc::new(Credentials::from_name(&name, &gateway.config.default_domain, &password))
     });
     let account = own.as_ref().or(gateway.account.as_ref());
     enter(client, peer, gateway, (&to, reach), account, reply)

@@ -64,7 +64,11 @@ impl Gateway {
     /// `listening`: where clients connect.
     pub fn new(config: Config, listening: Vec<SocketAddr>) -> Self {
         let account = match &config.account {
-            Account::Known(credentials) => Some(Arc::new(credentials.clone())),
+            Account::Known(credentials) => {
+                let mut credentials = credentials.clone();
+                credentials.is_qualified = config.user_is_qualified;
+                Some(Arc::new(credentials))
+            }
             _ => None,
         };
         // A NetBIOS name: no domain behind it, upper-case.
@@ -176,6 +180,7 @@ impl Gateway {
                 workstation: &self.workstation,
                 keys: &credentials.keys,
             },
+            is_qualified: credentials.is_qualified,
             password: credentials.password(),
             schemes: &self.config.schemes,
             moment: Moment { file_time: sys::file_time(), client_challenge },

@@ -177,8 +177,8 @@ fn own_account<'a>(
 ) -> Option<&'a OwnAccount> {
     if known.as_ref().is_none_or(|before| before.value != value) {
         let (name, password) = basic::decode(value)?;
-        let (domain, user) = Credentials::split_name(&name, &gateway.config.default_domain);
-        let credentials = Arc::new(Credentials::from_password(domain, user, &password));
+        let domain = &gateway.config.default_domain;
+        let credentials = Arc::new(Credentials::from_name(&name, domain, &password));
         *known = Some(OwnAccount { value: value.to_vec(), credentials });
     }
     known.as_ref()

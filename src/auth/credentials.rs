@@ -64,6 +64,8 @@ pub struct Credentials {
     pub domain: String,
     /// UserName of MS-NLMP 2.2.1.3.
     pub user: String,
+    /// The domain was written with the name: it is part of it for Basic, which knows no domains.
+    pub is_qualified: bool,
     /// The secrets.
     pub keys: Keys,
     sealed: Option<Sealed>,
@@ -81,6 +83,18 @@ impl Credentials {
         }
     }
 
+    /// Whether a name, as a person writes it, has a domain before it.
+    pub fn is_qualified(name: &str) -> bool {
+        name.split_once('\\').is_some_and(|(domain, _)| !domain.is_empty())
+    }
+
+    /// The account that a name and its password stand for; see [`Self::split_name`].
+    pub fn from_name(name: &str, default_domain: &str, password: &Secret) -> Self {
+        let (domain, user) = Self::split_name(name, default_domain);
+        let is_qualified = Self::is_qualified(name);
+        Self { is_qualified, ..Self::from_password(domain, user, password) }
+    }
+
     /// Computes every key from the password, which is not kept as it is.
     pub fn from_password(domain: String, user: String, password: &Secret) -> Self {
         let nt = crypto::ntowfv1(password.expose());
@@ -94,7 +108,7 @@ impl Credentials {
         if let Some(nt) = &keys.nt {
             keys.ntlmv2 = Some(crypto::ntowfv2(nt, &user, &domain));
         }
-        Self { domain, user, keys, sealed: None }
+        Self { domain, user, is_qualified: false, keys, sealed: None }
     }
 
     /// The password, for schemes that cannot do with a hash; unknown where hashes were configured.
@@ -106,7 +120,8 @@ impl Credentials {
 /// The hash says everything the sealed password does.
 impl PartialEq for Credentials {
     fn eq(&self, other: &Self) -> bool {
-        self.domain == other.domain && self.user == other.user && self.keys == other.keys
+        (&self.domain, &self.user, self.is_qualified, &self.keys)
+            == (&other.domain, &other.user, other.is_qualified, &other.keys)
     }
 }
 
@@ -133,6 +148,7 @@ mod tests {
         ] {
             let (domain, user) = Credentials::split_name(name, "D");
             assert_eq!((domain.as_str(), user.as_str()), expected, "{name}");
+            assert_eq!(Credentials::is_qualified(name), name.starts_with("CORP"));
         }
     }
 

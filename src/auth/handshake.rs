@@ -18,6 +18,8 @@ const MAX_STALE: u8 = 2;
 pub struct Login<'a> {
     /// For NTLM, alone or in Negotiate.
     pub client: Client<'a>,
+    /// For Basic the domain is part of the user's name.
+    pub is_qualified: bool,
     /// For Digest and Basic; unknown where only hashes are configured.
     pub password: Option<Secret>,
     /// The schemes that may be answered.
@@ -257,7 +259,10 @@ impl<'a> Handshake<'a> {
 
     fn answer_basic(&mut self) -> Option<Reply> {
         let login = self.login.as_ref()?;
-        let value = basic::encode(login.client.user, login.password.as_ref()?);
+        let Client { domain, user, .. } = login.client;
+        let qualified = login.is_qualified.then(|| format!("{domain}\\{user}"));
+        let user = qualified.as_deref().unwrap_or(user);
+        let value = basic::encode(user, login.password.as_ref()?);
         let standing = Standing::Basic(Secret::new(value.clone()));
         self.state = State::Answered { standing, stale: 0 };
         Some(Reply { value, last: true, fresh: false })
@@ -305,6 +310,7 @@ mod tests {
         let dialect = Dialect::Ntlmv2;
         Some(Login {
             client: Client { dialect, domain: "D", user: "u", workstation: "W", keys },
+            is_qualified: false,
             password: Some(Secret::new("p")),
             schemes,
             moment: Moment { file_time: 0, client_challenge: [0xaa; 8] },

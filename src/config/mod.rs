@@ -38,7 +38,7 @@ pub use fields::FieldReplacement;
 pub use notice::{Notice, Origin, Severity};
 
 use crate::auth::Scheme;
-use crate::auth::credentials::Secret;
+use crate::auth::credentials::{Credentials, Secret};
 use crate::http::target::Authority;
 use crate::ntlm::Dialect;
 use display::Shown;
@@ -81,6 +81,8 @@ pub struct Config {
     pub client_header: Vec<FieldReplacement>,
     /// The workstation name as written; to be upper-cased when it is used. `None`: the host's own.
     pub workstation: Option<String>,
+    /// The user of the configuration is written with a domain, as DOMAIN\user.
+    pub user_is_qualified: bool,
     /// The domain of users written without one.
     pub default_domain: String,
     /// Whose account logs in.
@@ -179,6 +181,7 @@ impl Config {
             www_auth_hosts: values.www_auth_hosts,
             client_header,
             workstation: values.workstation,
+            user_is_qualified: Credentials::is_qualified(&values.user),
             default_domain: values.domain,
             account,
             dialect: values.dialect.unwrap_or(Dialect::Ntlmv2),

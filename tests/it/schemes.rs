@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::proxy::{ALICE, LOGIN, Proxy, url};
+use crate::proxy::{ALICE, LOGIN, Proxy, basic, url};
 use crate::support::digest_gate::DigestDoor;
 use crate::support::doors::{Door, Fickle, Wall, parent};
 use crate::support::spnego_gate::{Form, Said, TokenDoor, Unwanted};
@@ -102,7 +102,7 @@ fn auth_says_what_may_be_answered() {
         ("NTLM", "NTLM TlRM"),
         ("negotiate", "Negotiate TlRM"),
         ("Digest", "Digest username"),
-        ("Basic", "Basic YWxpY2U6U2VjcmV0LTEyMw=="),
+        ("Basic", "Basic Q09SUFxhbGljZTpTZWNyZXQtMTIz"), // CORP\alice:Secret-123
         ("Basic Digest", "Digest username"),
         ("Basic Negotiate", "Negotiate TlRM"),
         ("Basic Digest Negotiate NTLM", "NTLM TlRM"),
@@ -218,6 +218,29 @@ fn basic_is_for_those_who_named_it() {
     let network = crate::proxy::Network::new(offer(), LOGIN);
     assert_eq!(network.get("/hello").status(), 407);
     assert_eq!(network.legs(), ["bare GET"]);
+}
+
+#[test]
+fn basic_sends_the_name_as_it_was_written() {
+    let wall = Arc::new(Wall(vec!["Basic realm=\"corp\"".into()]));
+    let names = ["SALES\\alice", "alice", "alice@sales.example", "alice@x\\alice"];
+    let (parent, proxy) = at(&wall, "NT_DOMAIN: SALES\nAUTH: NTLM Basic\n");
+    for name in names {
+        let pair = basic(&format!("{name}:pw"));
+        proxy.client().request("GET", &url("/"), &[("Proxy-Authorization", &pair)], b"");
+        let sent = parent.seen().pop().expect("a login, whatever became of the others");
+        assert_eq!(sent.fields().get("Proxy-Authorization"), Some(&*pair), "{name}");
+    }
+    for domain in ["", "SALES", "OTHER"] {
+        for name in names {
+            let cfg = format!("USER: {name}\nNT_DOMAIN: {domain}\nPASSWORD: pw\nAUTH: Basic\n");
+            let (parent, proxy) = at(&wall, &cfg);
+            proxy.get(&url("/"));
+            let sent = parent.seen().pop().expect("a login");
+            let pair = basic(&format!("{name}:pw"));
+            assert_eq!(sent.fields().get("Proxy-Authorization"), Some(&*pair), "{cfg}");
+        }
+    }
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn converse(side: Side, rounds: &[Vec<&[u8]>]) {
         keys: &keys,
     };
     let password = Some(Secret::new("s3cret"));
-    let login = Login { client, password, schemes: &schemes, moment: MOMENT };
+    let login = Login { client, is_qualified: true, password, schemes: &schemes, moment: MOMENT };
     let mut handshake = Handshake::new(side, &request, Some(login));
     for said in 0.. {
         // Three carriers of two messages each, a nonce that turns stale twice, and Basic.
