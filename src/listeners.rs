@@ -57,6 +57,7 @@ impl fmt::Display for BindError {
 /// A socket that listens.
 pub struct Listener {
     socket: TcpListener,
+    address: SocketAddr,
     /// The address as the configuration has it: its port may be 0.
     asked: SocketAddr,
     door: Mutex<Door>,
@@ -65,6 +66,23 @@ pub struct Listener {
 }
 
 impl Listener {
+    fn open(
+        address: SocketAddr,
+        asked: SocketAddr,
+        door: Door,
+        backlog: i32,
+    ) -> io::Result<Arc<Self>> {
+        let socket = sys::listen(address, backlog)?;
+        Ok(Arc::new(Self {
+            address: socket.local_addr()?,
+            socket,
+            asked,
+            door: Mutex::new(door),
+            closed: AtomicBool::default(),
+            started: AtomicBool::default(),
+        }))
+    }
+
     /// The next client; `None` once it is closed.
     pub fn accept(&self) -> Option<io::Result<(TcpStream, SocketAddr)>> {
         let accepted = self.socket.accept();
@@ -76,7 +94,9 @@ impl Listener {
     pub fn close(&self, mut last: impl FnMut(TcpStream, SocketAddr)) {
         /// While they come as fast as they go, it has to end nevertheless.
         const LONGEST_QUEUE: usize = 4096;
-        self.closed.store(true, Ordering::SeqCst);
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return;
+        }
         if self.socket.set_nonblocking(true).is_ok() {
             let queue = std::iter::from_fn(|| self.socket.accept().ok()).take(LONGEST_QUEUE);
             queue.for_each(|(stream, peer)| last(stream, peer));
@@ -103,13 +123,21 @@ impl Listener {
     fn suits(&self, asked: SocketAddr, door: &Door) -> bool {
         self.asked == asked && (asked.port() != 0 || self.door() == *door)
     }
+
+    /// Whether nobody else can listen there at the same time: all addresses of a family are each
+    /// of them.
+    fn is_in_the_way(&self, address: SocketAddr) -> bool {
+        let (own, other) = (self.address.ip(), address.ip());
+        let all = own.is_unspecified() || other.is_unspecified();
+        self.address.port() == address.port()
+            && (own == other || all && own.is_ipv4() == other.is_ipv4())
+    }
 }
 
 /// As the first lines on standard output say.
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.socket.local_addr().map_err(|_| fmt::Error)?;
-        write!(f, "Now listening at {} on port {}", address.ip(), address.port())?;
+        write!(f, "Now listening at {} on port {}", self.address.ip(), self.address.port())?;
         match self.door() {
             Door::Http => Ok(()),
             Door::Socks => f.write_str(" for SOCKS5"),
@@ -125,11 +153,17 @@ pub struct Listeners(Vec<Arc<Listener>>);
 impl Listeners {
     /// Opens what `config` asks for; those of `before` that it asks for too stay as they are. Where
     /// nobody named addresses, those that this machine does not have (IPv6, often) are left out.
+    /// Those of `before` that would go anyway and are in the way are given to `close` first: nobody
+    /// can have all addresses as long as one of them is taken.
     ///
     /// # Errors
-    /// The first [`BindError`] that matters; nothing has changed then.
-    pub fn open(config: &Config, before: &Self) -> Result<Self, BindError> {
-        let mut opened = Vec::new();
+    /// The first [`BindError`] that matters; what is new is given to `close` then, and nothing has
+    /// changed after [`Listeners::reopen`].
+    pub fn open(
+        config: &Config,
+        before: &Self,
+        close: &dyn Fn(&Listener),
+    ) -> Result<Self, BindError> {
         let mut doors = vec![(None, config.listen_port, Door::Http)];
         doors.extend(config.socks_port.map(|port| (None, port, Door::Socks)));
         doors.extend(
@@ -138,8 +172,24 @@ impl Listeners {
                 .iter()
                 .map(|Tunnel { address, port, to }| (*address, *port, Door::Tunnel(to.clone()))),
         );
-        for (address, port, door) in doors {
-            open_door(config, before, address, port, &door, &mut opened)?;
+        let stays = |listener: &Listener| {
+            doors.iter().any(|(address, port, door)| {
+                let mut all = addresses(config, address).iter();
+                all.any(|ip| listener.suits(SocketAddr::new(*ip, *port), door))
+            })
+        };
+        let free = |address: SocketAddr| {
+            let goes = |known: &&Arc<Listener>| known.is_in_the_way(address) && !stays(known);
+            before.iter().filter(goes).for_each(|listener| close(listener));
+        };
+        let mut opened = Vec::new();
+        for (address, port, door) in &doors {
+            let result = open_door(config, before, &free, *address, *port, door, &mut opened);
+            if let Err(error) = result {
+                let opened = Self(opened.into_iter().map(|(listener, _)| listener).collect());
+                opened.iter().filter(|new| !before.contains(new)).for_each(|new| close(new));
+                return Err(error);
+            }
         }
         for (listener, door) in &opened {
             listener.set_door(door.clone());
@@ -148,6 +198,17 @@ impl Listeners {
             }
         }
         Ok(Self(opened.into_iter().map(|(listener, _)| listener).collect()))
+    }
+
+    /// Puts others in the place of those that are closed.
+    pub fn reopen(&mut self, backlog: i32) {
+        for listener in self.0.iter_mut().filter(|own| own.closed.load(Ordering::SeqCst)) {
+            let Listener { address, asked, .. } = **listener;
+            match Listener::open(address, asked, listener.door(), backlog) {
+                Ok(again) => *listener = again,
+                Err(error) => log::error!("nobody listens at {address} any more: {error}"),
+            }
+        }
     }
 
     /// One after the other.
@@ -162,45 +223,43 @@ impl Listeners {
 
     /// Where clients can connect.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.0.iter().filter_map(|listener| listener.socket.local_addr().ok()).collect()
+        self.0.iter().map(|listener| listener.address).collect()
     }
 }
 
-/// Opens a door at one address, or at all of `LISTEN_ADDRESS`.
+/// Where a door is: at one address, or at all of `LISTEN_ADDRESS`.
+fn addresses<'a>(config: &'a Config, address: &'a Option<IpAddr>) -> &'a [IpAddr] {
+    address.as_ref().map_or(config.listen_addresses.as_slice(), std::slice::from_ref)
+}
+
+/// Opens a door. `free` closes what is in the way and may be closed.
 fn open_door(
     config: &Config,
     before: &Listeners,
+    free: &dyn Fn(SocketAddr),
     address: Option<IpAddr>,
     port: u16,
     door: &Door,
     opened: &mut Vec<(Arc<Listener>, Door)>,
 ) -> Result<(), BindError> {
     let first = opened.len();
-    let addresses = match &address {
-        Some(address) => std::slice::from_ref(address),
-        None => config.listen_addresses.as_slice(),
-    };
     let mut missing = None;
     // Where the kernel chooses the port, it chooses one for all addresses.
     let mut chosen = port;
-    for ip in addresses {
+    for ip in addresses(config, &address) {
         let asked = SocketAddr::new(*ip, port);
         let fits = |known: &&Arc<Listener>| known.suits(asked, door);
         let listener = match before.iter().find(fits) {
             Some(known) => Ok(Arc::clone(known)),
-            None => sys::listen(SocketAddr::new(*ip, chosen), config.backlog).map(|socket| {
-                Arc::new(Listener {
-                    socket,
-                    asked,
-                    door: Mutex::new(door.clone()),
-                    closed: AtomicBool::default(),
-                    started: AtomicBool::default(),
-                })
-            }),
+            None => {
+                let at = SocketAddr::new(*ip, chosen);
+                free(at);
+                Listener::open(at, asked, door.clone(), config.backlog)
+            }
         };
         match listener {
             Ok(listener) => {
-                chosen = listener.socket.local_addr().map_or(chosen, |address| address.port());
+                chosen = listener.address.port();
                 opened.push((listener, door.clone()));
             }
             Err(reason) => {

@@ -41,7 +41,7 @@ impl Server {
     /// [`BindError`], or what the system has nothing left of.
     pub fn bind(mut config: Config) -> Result<Self, Box<dyn Error>> {
         resolve_friends(&mut config);
-        let listeners = Listeners::open(&config, &Listeners::default())?;
+        let listeners = Listeners::open(&config, &Listeners::default(), &|_| {})?;
         let clients = Clients::new(room(&config));
         let gateway = RwLock::new(Arc::new(Gateway::new(config, listeners.addresses())));
         let listeners = Mutex::new(listeners);
@@ -130,7 +130,15 @@ impl Reloader {
         if self.0.clients.is_stopping() {
             return Ok(());
         }
-        let opened = Listeners::open(&config, &listeners)?;
+        let opened = match Listeners::open(&config, &listeners, &|gone| self.0.close(gone)) {
+            Ok(opened) => opened,
+            Err(error) => {
+                listeners.reopen(self.gateway().config.backlog);
+                drop(listeners);
+                self.start();
+                return Err(error);
+            }
+        };
         self.0.clients.set_limit(room(&config));
         let gateway = Arc::new(Gateway::new(config, opened.addresses()));
         *self.0.gateway.write().unwrap_or_else(PoisonError::into_inner) = gateway;
@@ -142,10 +150,14 @@ impl Reloader {
             log::info!("{new}");
         }
         drop(listeners);
+        self.start();
+        Ok(())
+    }
+
+    fn start(&self) {
         if let Err(error) = self.0.start() {
             log::error!("a new listener is not served: {error}");
         }
-        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! A new configuration while it runs: which listeners open, close, and stay.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::thread;
 
 use ntlmaps::config::{Args, Config};
@@ -90,6 +90,49 @@ fn a_port_that_cannot_be_had_changes_nothing() {
     assert_eq!(running.reloader.addresses(), before);
     assert_eq!(running.reloader.gateway().config.max_clients, 3);
     assert_eq!(Client::connect(before[0]).get("/").status(), 400);
+}
+
+/// Nobody can listen at all addresses as long as somebody listens at one of them.
+#[test]
+fn a_listener_goes_from_one_address_to_all_and_back_with_its_port() {
+    for (one, all) in [("127.0.0.1", "0.0.0.0"), ("::1", "::")] {
+        let cfg = |address, port| format!("LISTEN_ADDRESS: {address}\nLISTEN_PORT: {port}");
+        if TcpListener::bind((one, 0)).is_err() {
+            eprintln!("not tried: this machine has no {one}");
+            continue;
+        }
+        let running = Running::start(&cfg(one, 0));
+        let http = running.reloader.addresses()[0];
+        let mut client = Client::connect(http);
+        for address in [one, all, one, one, all, all] {
+            let now = running.reload(&cfg(address, http.port())).expect("nobody else has it");
+            assert_eq!(now, [SocketAddr::new(address.parse().unwrap(), http.port())]);
+            assert_eq!(Client::connect(http).get("/").status(), 400);
+            assert_eq!(client.get("/").status(), 400, "it was there all the time");
+        }
+    }
+}
+
+#[test]
+fn a_listener_that_cannot_go_elsewhere_is_where_it_was() {
+    let taken = far("somebody else");
+    let running = Running::start("");
+    let http = running.reloader.addresses()[0];
+    let all = format!("LISTEN_ADDRESS: 0.0.0.0\nLISTEN_PORT: {}\n", http.port());
+    let neighbour = TcpListener::bind(("127.0.0.2", http.port())).expect("another address");
+    for cfg in [all.clone(), format!("{all}TUNNELS: 127.0.0.1:{}:a:1", taken.addr().port())] {
+        running.reload(&cfg).unwrap_err();
+        assert_eq!(running.reloader.addresses(), [http]);
+        assert_eq!(Client::connect(http).get("/").status(), 400);
+    }
+    drop(neighbour);
+    let tunnel = format!("{all}TUNNELS: 127.0.0.1:{}:a:1", taken.addr().port());
+    let refused = running.reload(&tunnel).unwrap_err();
+    assert!(refused.ends_with("choose another port in TUNNELS"), "{refused}");
+    assert_eq!(running.reloader.addresses(), [http]);
+    assert_eq!(Client::connect(http).get("/").status(), 400);
+    running.reload(&all).expect("nobody else has it");
+    assert_eq!(Client::connect(http).get("/").status(), 400);
 }
 
 #[test]
