@@ -16,6 +16,8 @@ use crate::sys;
 const MAX_IDLE: usize = 256;
 /// And how long at most. Squid closes its side after two minutes.
 pub const MAX_IDLE_TIME: Duration = Duration::from_secs(100);
+/// How soon one that waits is looked at without a next request.
+const SOON: Duration = Duration::from_secs(10);
 /// A connection that was idle for longer may lead nowhere any more.
 pub const FRESH: Duration = Duration::from_secs(5);
 
@@ -130,21 +132,28 @@ impl Pool {
         !idle.is_empty()
     }
 
-    /// Closes those that were idle for too long or are no longer quiet; whether any are left.
-    pub fn sweep(&self) -> bool {
+    /// Closes those that were idle for too long or are no longer quiet. When to do so again: each is
+    /// looked at once more soon after its last request, when most are closed by the other side, and
+    /// at its end.
+    pub fn sweep(&self) -> Option<Instant> {
         let now = Instant::now();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut dropped, mut at) = (Vec::new(), 0_usize);
         while let Some(idle) = all.get(at) {
-            if idle.rested(now) <= MAX_IDLE_TIME && sys::is_quiet(idle.conn.stream()) {
+            if idle.rested(now) < MAX_IDLE_TIME && sys::is_quiet(idle.conn.stream()) {
                 at = at.saturating_add(1);
             } else {
                 dropped.extend(all.remove(at));
             }
         }
+        let due = |idle: &Box<Line>| {
+            let rest = if idle.rested(now) < SOON { SOON } else { MAX_IDLE_TIME };
+            idle.since.checked_add(rest)
+        };
+        let next = all.iter().filter_map(due).min();
         drop(all);
         drop(dropped);
-        at > 0
+        next
     }
 
     /// Leaves a connection for the next request of its key.
@@ -245,12 +254,13 @@ mod tests {
             let [mut old, closed, _open] = [fill(), fill(), fill()];
             age(pool, MAX_IDLE_TIME);
             drop(closed);
-            assert!(pool.sweep());
+            let due = pool.sweep().unwrap();
+            assert!(due <= Instant::now() + SOON);
             assert_eq!(pool.0.lock().unwrap().len(), 1);
             old.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             assert_eq!(old.read(&mut [0]).unwrap(), 0);
             drop(pool.take(key, MAX_IDLE_TIME).unwrap());
-            assert!(!pool.sweep());
+            assert!(pool.sweep().is_none());
         });
     }
 }

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::buffer::spare_capacity;
-use rustix::event::{PollFd, PollFlags, Timespec, epoll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use rustix::pipe::{PipeFlags, SpliceFlags};
@@ -72,7 +72,7 @@ fn would_block<T>(result: Result<T, Errno>) -> io::Result<Option<T>> {
 /// What to wait for at a socket, and what came of it.
 pub struct Wait<'a> {
     /// The socket.
-    pub stream: &'a TcpStream,
+    pub socket: BorrowedFd<'a>,
     /// Wait until it can be read: bytes, an end, or an error.
     pub read: bool,
     /// Wait until it can be written.
@@ -83,13 +83,13 @@ pub struct Wait<'a> {
 
 impl<'a> Wait<'a> {
     /// Waits until there is something to read.
-    pub fn readable(stream: &'a TcpStream) -> Self {
-        Self { stream, read: true, write: false, ready: false }
+    pub fn readable(socket: &'a impl AsFd) -> Self {
+        Self { socket: socket.as_fd(), read: true, write: false, ready: false }
     }
 
     /// Waits until something can be written.
-    pub fn writable(stream: &'a TcpStream) -> Self {
-        Self { stream, read: false, write: true, ready: false }
+    pub fn writable(socket: &'a impl AsFd) -> Self {
+        Self { socket: socket.as_fd(), read: false, write: true, ready: false }
     }
 }
 
@@ -104,7 +104,7 @@ pub fn poll(waits: &mut [Wait<'_>], timeout: Option<Duration>) -> io::Result<boo
         let mut flags = PollFlags::empty();
         flags.set(PollFlags::IN, wait.read);
         flags.set(PollFlags::OUT, wait.write);
-        fds.push(PollFd::new(wait.stream, flags));
+        fds.push(PollFd::from_borrowed_fd(wait.socket, flags));
     }
     let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
     let ready = loop {
@@ -124,15 +124,32 @@ pub fn poll(waits: &mut [Wait<'_>], timeout: Option<Duration>) -> io::Result<boo
 }
 
 /// Waits for any number of sockets at once, some of which come and go meanwhile.
-pub struct Watch(OwnedFd);
+pub struct Watch {
+    all: OwnedFd,
+    /// Can always be read, and is watched only to be woken.
+    bell: OwnedFd,
+}
 
 impl Watch {
+    /// No place.
+    const NOBODY: epoll::EventData = epoll::EventData::new_u64(u64::MAX);
+
     /// Waits for none yet.
     ///
     /// # Errors
     /// When there is no descriptor for it.
     pub fn new() -> io::Result<Self> {
-        Ok(Self(epoll::create(epoll::CreateFlags::CLOEXEC)?))
+        let all = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let bell = eventfd(1, EventfdFlags::CLOEXEC)?;
+        epoll::add(&all, &bell, Self::NOBODY, epoll::EventFlags::ONESHOT)?;
+        Ok(Self { all, bell })
+    }
+
+    /// Ends a wait, or the next one: it tells of somebody at a place that is none.
+    pub fn wake(&self) {
+        let once = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
+        let woken = epoll::modify(&self.all, &self.bell, Self::NOBODY, once);
+        woken.unwrap_or_else(|error| log::debug!("nobody was woken: {error}"));
     }
 
     /// From now on waits until this one can be read, too; `place` is what it is known by.
@@ -141,12 +158,12 @@ impl Watch {
     /// When the system watches too many already.
     pub fn add(&self, stream: &TcpStream, place: usize) -> io::Result<()> {
         let data = epoll::EventData::new_u64(u64::try_from(place).unwrap_or(u64::MAX));
-        Ok(epoll::add(&self.0, stream, data, epoll::EventFlags::IN)?)
+        Ok(epoll::add(&self.all, stream, data, epoll::EventFlags::IN)?)
     }
 
     /// No longer waits for that one.
     pub fn remove(&self, stream: &TcpStream) {
-        if let Err(error) = epoll::delete(&self.0, stream) {
+        if let Err(error) = epoll::delete(&self.all, stream) {
             log::trace!("a socket was not watched: {error}");
         }
     }
@@ -155,10 +172,10 @@ impl Watch {
     ///
     /// # Errors
     /// When the kernel cannot wait.
-    pub fn wait(&self, limit: Duration) -> io::Result<Vec<usize>> {
+    pub fn wait(&self, limit: Option<Duration>) -> io::Result<Vec<usize>> {
         let mut events = Vec::with_capacity(64);
-        let limit = Timespec::try_from(limit).ok();
-        match epoll::wait(&self.0, spare_capacity(&mut events), limit.as_ref()) {
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+        match epoll::wait(&self.all, spare_capacity(&mut events), limit.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }

@@ -3,22 +3,18 @@
 //! gets a thread again when it is heard. Thousands of silent ones cost a few hundred bytes each.
 //! Knows nothing of what they say.
 
-use std::cell::Cell;
 use std::io;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::sys::Watch;
+use crate::sys::{Watch, is_quiet};
 use crate::threads::{Work, rest, start};
 
 /// How long a silent client keeps its thread.
 pub const LINGER: Duration = Duration::from_secs(1);
-/// How often those are looked for who have waited too long.
-const SWEEP: Duration = Duration::from_secs(60);
-/// How often the attendant tidies up while there is something about, which is not for long.
-const TIDY: Duration = Duration::from_secs(10);
+
 /// Somebody who waits.
 pub struct Guest {
     /// Where it may be heard.
@@ -33,9 +29,7 @@ pub struct Guest {
 pub struct WaitingRoom {
     watch: Watch,
     guests: Mutex<Guests>,
-    /// Somebody came, or left something behind.
-    came: Condvar,
-    /// Nobody attends until then.
+    /// The thread that attends does not look after anything by itself.
     asleep: AtomicBool,
 }
 
@@ -44,6 +38,10 @@ struct Guests {
     /// Each at the place by which [`Watch`] knows it.
     places: Vec<Option<Guest>>,
     free: Vec<usize>,
+    /// When each has waited too long who does not wait for ever, in this order.
+    due: Vec<(Instant, usize)>,
+    /// When the thread that attends looks after them by itself.
+    alarm: Option<Instant>,
 }
 
 impl WaitingRoom {
@@ -52,8 +50,8 @@ impl WaitingRoom {
     /// # Errors
     /// When the system has no descriptor for it.
     pub fn new() -> io::Result<Self> {
-        let (guests, came, asleep) = Default::default();
-        Ok(Self { watch: Watch::new()?, guests, came, asleep })
+        let (guests, asleep) = Default::default();
+        Ok(Self { watch: Watch::new()?, guests, asleep })
     }
 
     fn lock(&self) -> MutexGuard<'_, Guests> {
@@ -68,6 +66,14 @@ impl WaitingRoom {
             guests.places.len().saturating_sub(1)
         });
         let watched = guest.streams.iter().try_for_each(|stream| self.watch.add(stream, place));
+        if let Some(until) = guest.until {
+            let at = guests.due.partition_point(|before| before.0 <= until);
+            guests.due.insert(at, (until, place));
+            if guests.alarm.is_none_or(|alarm| until < alarm) {
+                guests.alarm = Some(until);
+                self.watch.wake();
+            }
+        }
         // Still locked: whoever is heard is there.
         if let Some(free) = guests.places.get_mut(place) {
             *free = Some(guest);
@@ -81,9 +87,7 @@ impl WaitingRoom {
                 drop(guests);
                 start(guest.resume);
             }
-            return;
         }
-        self.came.notify_one();
     }
 
     fn take(&self, guests: &mut Guests, place: usize) -> Option<Guest> {
@@ -91,39 +95,55 @@ impl WaitingRoom {
         let guest = guests.places.get_mut(place)?.take()?;
         guest.streams.iter().for_each(|stream| self.watch.remove(stream));
         guests.free.push(place);
+        if let Some(until) = guest.until {
+            let first = guests.due.partition_point(|(due, _)| *due < until);
+            let own = guests.due.iter().skip(first).position(|(_, due)| *due == place);
+            own.map(|at| guests.due.remove(first.saturating_add(at)));
+        }
         Some(guest)
     }
 
-    /// Somebody left for good; `leaves`: and something behind.
+    /// Drops the one who has waited longest of those who do not wait for ever; whether there is
+    /// one. Who is about to be heard does not count.
+    pub fn give_way(&self) -> bool {
+        let mut guests = self.lock();
+        let silent = |place: &usize| {
+            let guest = guests.places.get(*place).and_then(Option::as_ref);
+            guest.is_some_and(|guest| guest.streams.iter().all(|stream| is_quiet(stream)))
+        };
+        let place = guests.due.iter().map(|(_, place)| *place).find(silent);
+        let guest = place.and_then(|place| self.take(&mut guests, place));
+        drop(guests);
+        guest.is_some()
+    }
+
+    /// Somebody left for good; `leaves`: and something to be tidied up.
     pub fn note_departure(&self, leaves: impl FnOnce() -> bool) {
         if self.asleep.load(Ordering::SeqCst) && leaves() {
-            // Whoever is about to sleep holds the lock until it does.
-            drop(self.lock());
-            self.came.notify_one();
+            self.watch.wake();
         }
     }
 
-    /// Waits for everybody, for ever: the work of one thread. `tidy` is done now and then, as long
-    /// as it finds something: where there is nothing and nobody, nothing wakes.
-    pub fn attend(&self, tidy: impl Fn() -> bool) {
-        let mut swept = Instant::now();
-        let untidy = Cell::new(false);
+    /// Waits for everybody, for ever: the work of one thread, which also does `tidy`, and again at
+    /// the time that comes of it. Where nobody and nothing is due, nothing wakes.
+    pub fn attend(&self, tidy: impl Fn() -> Option<Instant>) {
+        let mut untidy = None;
         loop {
-            let nothing = |guests: &mut Guests| {
-                if guests.free.len() < guests.places.len() {
-                    return false;
-                }
-                // Before looking: whoever leaves something from now on wakes this thread.
-                self.asleep.store(true, Ordering::SeqCst);
-                untidy.set(tidy());
-                !untidy.get()
+            // Before looking: whoever leaves something from now on wakes this thread.
+            self.asleep.store(true, Ordering::SeqCst);
+            if untidy.is_none_or(|due| due <= Instant::now()) {
+                untidy = tidy();
+            }
+            let alarm = {
+                let mut guests = self.lock();
+                let due = guests.due.first().map(|(until, _)| *until);
+                guests.alarm = due.into_iter().chain(untidy).min();
+                guests.alarm
             };
-            drop(self.came.wait_while(self.lock(), nothing));
-            let mut busy = self.asleep.swap(false, Ordering::SeqCst);
-            let limit = if busy || untidy.get() { TIDY } else { SWEEP };
+            self.asleep.store(alarm.is_none(), Ordering::SeqCst);
+            let limit = alarm.map(|alarm| alarm.saturating_duration_since(Instant::now()));
             match self.watch.wait(limit) {
                 Ok(heard) => {
-                    busy |= !heard.is_empty();
                     for place in heard {
                         let guest = self.take(&mut self.lock(), place);
                         guest.into_iter().for_each(|guest| start(guest.resume));
@@ -131,51 +151,85 @@ impl WaitingRoom {
                 }
                 Err(error) => rest(&error),
             }
-            if swept.elapsed() >= limit {
-                swept = Instant::now();
-                self.sweep(swept);
-                untidy.set(tidy());
+            if alarm.is_some() {
+                self.sweep(Instant::now());
             }
-            // Whoever comes or is heard may leave something.
-            untidy.set(untidy.get() || busy);
         }
     }
 
     fn sweep(&self, now: Instant) {
         let mut guests = self.lock();
-        let late = |guest: &Guest| guest.until.is_some_and(|until| until <= now);
-        for place in 0..guests.places.len() {
-            if guests.places.get(place).is_some_and(|guest| guest.as_ref().is_some_and(late)) {
-                drop(self.take(&mut guests, place));
-            }
+        while let Some((_, place)) = guests.due.first().filter(|(until, _)| *until <= now).copied()
+        {
+            drop(self.take(&mut guests, place));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
 
     use super::*;
 
+    /// Somebody waits; the other end of that one's connection.
+    fn wait_in(room: &WaitingRoom, until: Option<Instant>) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let peer = listener.accept().unwrap().0;
+        peer.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        room.admit(Guest { streams: vec![stream], until, resume: Box::new(|| {}) });
+        peer
+    }
+
+    fn is_gone(mut peer: &TcpStream) -> bool {
+        peer.set_nonblocking(true).unwrap();
+        let read = peer.read(&mut [0]);
+        peer.set_nonblocking(false).unwrap();
+        read.is_ok_and(|count| count == 0)
+    }
+
     #[test]
     fn who_waits_too_long_is_dropped() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let room = WaitingRoom::new().unwrap();
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
-        let mut peers = [Some(now), Some(later), None].map(|until| {
-            let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
-            let peer = listener.accept().unwrap().0;
-            room.admit(Guest { streams: vec![stream], until, resume: Box::new(|| {}) });
-            peer
-        });
+        let peers = [Some(later), None, Some(now)].map(|until| wait_in(&room, until));
         room.sweep(now);
-        assert_eq!(peers[0].read(&mut [0]).unwrap(), 0);
-        for peer in &mut peers[1..] {
-            peer.set_nonblocking(true).unwrap();
-            assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(peers.each_ref().map(is_gone), [false, false, true]);
+    }
+
+    /// Whoever comes first is waited for longest, in whatever order that is over.
+    #[test]
+    fn nobody_waits_much_longer_than_allowed() {
+        let room = Arc::new(WaitingRoom::new().unwrap());
+        let attending = Arc::clone(&room);
+        start(Box::new(move || attending.attend(|| None)));
+        let now = Instant::now();
+        let mut peers = [None, Some(300), Some(1), Some(2)].map(|seconds: Option<u64>| {
+            let until = seconds.map(|seconds| now + Duration::from_secs(seconds));
+            wait_in(&room, until)
+        });
+        for (peer, seconds) in peers[2..].iter_mut().zip([1, 2]) {
+            assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+            assert!(now.elapsed() >= Duration::from_secs(seconds));
         }
+        assert!(!is_gone(&peers[0]) && !is_gone(&peers[1]));
+    }
+
+    #[test]
+    fn who_has_waited_longest_gives_way_unless_heard() {
+        let room = WaitingRoom::new().unwrap();
+        let now = Instant::now();
+        let peers = [None, Some(3), Some(1), Some(2)].map(|seconds: Option<u64>| {
+            let until = seconds.map(|seconds| now + Duration::from_secs(seconds));
+            wait_in(&room, until)
+        });
+        let gone = |room: &WaitingRoom| (room.give_way(), peers.each_ref().map(is_gone));
+        assert_eq!(gone(&room), (true, [false, false, true, false]));
+        (&peers[3]).write_all(b"x").unwrap();
+        assert_eq!(gone(&room), (true, [false, true, true, false]));
+        assert_eq!(gone(&room), (false, [false, true, true, false]));
     }
 }
