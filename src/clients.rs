@@ -18,9 +18,17 @@ pub struct Clients {
 struct Seats {
     taken: usize,
     limit: usize,
+    /// How many wait for room.
+    wanted: usize,
     /// Those who came since the last sweep, and some who left.
     known: Vec<Weak<Client>>,
     sweep_at: usize,
+}
+
+impl Seats {
+    fn is_full(&self) -> bool {
+        self.taken >= self.limit
+    }
 }
 
 /// What is known of one client.
@@ -49,19 +57,47 @@ impl Clients {
         self.changed.notify_all();
     }
 
-    fn room(&self) -> MutexGuard<'_, Seats> {
-        let full = |seats: &mut Seats| seats.taken >= seats.limit && !self.is_stopping();
-        self.changed.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner)
+    /// Whether nobody can come before somebody leaves.
+    pub fn is_full(&self) -> bool {
+        self.lock().is_full()
     }
 
-    /// Waits for room for one client; several may wait, and the first to come takes it.
-    pub fn wait_for_room(&self) {
-        drop(self.room());
+    /// Whether somebody cannot come before somebody leaves.
+    pub fn is_wanted(&self) -> bool {
+        let seats = self.lock();
+        seats.wanted > 0 && seats.is_full()
+    }
+
+    fn room(&self, give_way: &dyn Fn() -> bool) -> MutexGuard<'_, Seats> {
+        let full = |seats: &Seats| seats.is_full() && !self.is_stopping();
+        let mut seats = self.lock();
+        if !full(&seats) {
+            return seats;
+        }
+        // First of all: whoever falls silent from now on sees it.
+        seats.wanted = seats.wanted.saturating_add(1);
+        while full(&seats) {
+            drop(seats);
+            let given = give_way();
+            seats = self.lock();
+            if !given && full(&seats) {
+                seats = self.changed.wait(seats).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        seats.wanted = seats.wanted.saturating_sub(1);
+        seats
+    }
+
+    /// Waits for room for one client; several may wait, and the first to come takes it. `give_way`
+    /// makes somebody leave who can be spared, if there is one; as long as there is not, whoever
+    /// falls silent has to ask [`Clients::is_wanted`].
+    pub fn wait_for_room(&self, give_way: &dyn Fn() -> bool) {
+        drop(self.room(give_way));
     }
 
     /// Waits for room for one client and takes it; `None` when no more are wanted, and it is full.
-    pub fn permit(self: &Arc<Self>) -> Option<Permit> {
-        self.take(self.room())
+    pub fn permit(self: &Arc<Self>, give_way: &dyn Fn() -> bool) -> Option<Permit> {
+        self.take(self.room(give_way))
     }
 
     /// Room for one client, if there is any.
@@ -70,7 +106,7 @@ impl Clients {
     }
 
     fn take(self: &Arc<Self>, mut seats: MutexGuard<'_, Seats>) -> Option<Permit> {
-        if seats.taken >= seats.limit {
+        if seats.is_full() {
             return None;
         }
         seats.taken = seats.taken.saturating_add(1);
@@ -133,7 +169,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut seats = self.0.lock();
-        let full = seats.taken >= seats.limit;
+        let full = seats.is_full();
         seats.taken = seats.taken.saturating_sub(1);
         if full || self.0.is_stopping() {
             self.0.changed.notify_all();

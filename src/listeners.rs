@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::{Config, Tunnel};
 use crate::http::target::Authority;
-use crate::sys;
+use crate::sys::{self, Wait};
 
 /// What a client finds behind a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +87,14 @@ impl Listener {
     pub fn accept(&self) -> Option<io::Result<(TcpStream, SocketAddr)>> {
         let accepted = self.socket.accept();
         (accepted.is_ok() || !self.closed.load(Ordering::SeqCst)).then_some(accepted)
+    }
+
+    /// Waits until there is a next client; `false` once it is closed.
+    pub fn wait(&self) -> bool {
+        if let Err(error) = sys::poll(&mut [Wait::readable(&self.socket)], None) {
+            log::debug!("{self}: {error}");
+        }
+        !self.closed.load(Ordering::SeqCst)
     }
 
     /// Accepts no more; whoever waits in [`Listener::accept`] is told. Those who are in the queue

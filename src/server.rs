@@ -174,7 +174,9 @@ impl Shared {
     /// signal must be heard.
     fn close(self: &Arc<Self>, listener: &Listener) {
         listener.close(|stream, peer| {
-            let Some(permit) = self.clients.permit_at_once() else { return };
+            let at_once = || self.clients.permit_at_once();
+            let make_room = || self.waiting.give_way().then(at_once).flatten();
+            let Some(permit) = at_once().or_else(make_room) else { return };
             let told = |error| log::warn!("{peer} cannot be served: {error}");
             match admit(stream, peer, listener.door(), self, permit) {
                 Ok(Some(work)) => threads::try_start(work).unwrap_or_else(|(error, _)| told(error)),
@@ -224,9 +226,14 @@ fn clients_for(descriptors: Option<u64>) -> usize {
 }
 
 fn accept(listener: &Listener, shared: &Arc<Shared>) {
+    let give_way = || shared.waiting.give_way();
     loop {
-        // Before accepting: whoever cannot be served waits in the kernel's queue.
-        shared.clients.wait_for_room();
+        // Before accepting: whoever cannot be served waits in the kernel's queue. Nobody gives way
+        // to nobody.
+        if shared.clients.is_full() && !listener.wait() {
+            return;
+        }
+        shared.clients.wait_for_room(&give_way);
         let Some(accepted) = listener.accept() else { return };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -236,7 +243,7 @@ fn accept(listener: &Listener, shared: &Arc<Shared>) {
             }
         };
         // Another listener may have been quicker.
-        let Some(permit) = shared.clients.permit() else { return };
+        let Some(permit) = shared.clients.permit(&give_way) else { return };
         match admit(stream, peer, listener.door(), shared, permit) {
             Ok(Some(work)) => threads::start(work),
             Ok(None) => {}
@@ -304,6 +311,9 @@ fn attend(peer: SocketAddr, client: Silent, seat: Seat, shared: Arc<Shared>) {
     let here = Arc::clone(&shared);
     let resume = Box::new(move || logging::serve(peer, || attend(peer, silent, seat, shared)));
     here.waiting.admit(Guest { streams, until, resume });
+    if here.clients.is_wanted() {
+        here.waiting.give_way();
+    }
 }
 
 fn canonical(address: SocketAddr) -> IpAddr {

@@ -1,6 +1,7 @@
 //! Who may use the proxy.
 
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
 
 use ntlmaps::config::{Args, Config};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
@@ -8,7 +9,7 @@ use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use crate::proxy::{NOBODY, Proxy};
 use crate::support::http::response;
 use crate::support::listener::Listener;
-use crate::support::{Client, Origin, Parent, Response, Wire};
+use crate::support::{Client, DEADLINE, Origin, Parent, Response, Wire};
 
 /// An address of this machine that is not loopback. (Nothing is sent: connecting a UDP socket only
 /// chooses a route.)
@@ -173,6 +174,34 @@ fn one_client_more_than_there_are_places_waits_its_turn() {
     assert_eq!(origin.seen().len(), 101, "the second was not let in yet");
     drop(first);
     assert_eq!(second.read_response().body.length, 2);
+}
+
+#[test]
+fn when_all_places_are_taken_the_one_that_is_idle_longest_gives_way() {
+    let (origin, far) = (Origin::start(), Origin::tcp_echo());
+    let proxy = Proxy::start("MAX_CLIENTS: 4\n");
+    let mut tunnel = proxy.client();
+    tunnel.tunnel(&far.addr().to_string());
+    let mut busy = proxy.client();
+    busy.send("GET ");
+    let mut idle = [proxy.client(), proxy.client()];
+    for client in &mut idle {
+        assert_eq!(client.get(&origin.url("/hello")).status(), 200);
+        client.wire.deadline(Duration::from_millis(500)).expect("a socket");
+        assert!(!client.is_closed());
+        client.wire.deadline(DEADLINE).expect("a socket");
+    }
+    for _ in 0..3 {
+        let mut new = proxy.client();
+        assert_eq!(new.get(&origin.url("/hello")).status(), 200);
+        assert!(idle[0].is_closed());
+        idle.swap(0, 1);
+        idle[1] = new;
+    }
+    tunnel.send("ping");
+    assert_eq!(tunnel.read_exact(4), b"ping");
+    busy.send(format!("{} HTTP/1.1\r\nHost: a\r\n\r\n", origin.url("/hello")));
+    assert_eq!(busy.read_response().status(), 200);
 }
 
 #[test]

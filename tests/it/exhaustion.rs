@@ -59,6 +59,11 @@ impl Limited {
         client
     }
 
+    /// What is left of a request that began with its method.
+    fn rest(&self) -> String {
+        format!("{} HTTP/1.1\r\nHost: a.test\r\n\r\n", self.origin.url("/hello"))
+    }
+
     /// Watches it for a while: it does not spin. What it says meanwhile is for the end.
     fn watch(&self) {
         let before = self.cpu();
@@ -99,12 +104,15 @@ fn the_limit_on_descriptors_is_raised_and_clients_fit_in_it() {
         let mut served: Vec<_> = (0..5).map(|_| limited.asking()).collect();
         for client in &mut served {
             assert_eq!(client.read_response().status(), 200);
+            // Who is idle would give way.
+            client.send("GET ");
         }
         let mut waiting: Vec<_> = (0..40).map(|_| limited.asking()).collect();
         assert!(waits(&mut waiting[0]), "there is room for five");
         limited.watch();
         for client in &mut served {
-            assert_eq!(limited.get(client), 200, "who is there is served");
+            client.send(limited.rest());
+            assert_eq!(client.read_response().status(), 200, "who is there is served");
         }
         drop(served);
         while let Some(mut client) = (!waiting.is_empty()).then(|| waiting.remove(0)) {
@@ -128,10 +136,9 @@ fn fill_up(limited: Limited) {
     assert!(waits(&mut late), "there was room for all of them");
     limited.watch();
     assert!(waits(&mut late));
-    let rest = format!("{} HTTP/1.1\r\nHost: a.test\r\n\r\n", limited.origin.url("/hello"));
     // Those who came first.
     for client in &mut crowd[..3] {
-        client.send(&rest);
+        client.send(limited.rest());
         assert_eq!(client.read_response().status(), 200, "who is there is served");
     }
     drop(crowd);

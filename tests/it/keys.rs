@@ -26,13 +26,16 @@ fn max_connection_backlog_is_how_many_wait_and_a_reload_changes_it() {
     let proxy = Proxy::start(&cfg(2));
     let mut first = proxy.client();
     assert_eq!(first.get("/").status(), 400);
+    // Who is idle would give way.
+    first.send("GET / ");
     // The system lets one more wait than it is told.
     let waiting = queue(proxy.addr());
     assert_eq!(waiting.len(), 3);
     proxy.reload(&cfg(5));
     assert_eq!(queue(proxy.addr()).len(), 3, "of five, two are there");
     drop(waiting);
-    assert_eq!(first.get("/").status(), 400);
+    first.send("HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    assert_eq!(first.read_response().status(), 400);
 }
 
 #[test]
