@@ -3,12 +3,13 @@
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::auth::Login;
 use crate::auth::credentials::Credentials;
-use crate::config::{Account, Config};
+use crate::config::{Account, Config, Reach};
 use crate::conn::Conn;
 use crate::dial::{self, DialError};
 use crate::failure::Failure;
@@ -16,6 +17,7 @@ use crate::guard::{Attempt, Guard};
 use crate::hop::HopName;
 use crate::http::head::{RequestHead, Version};
 use crate::http::names;
+use crate::http::reply::Reply;
 use crate::http::target::Authority;
 use crate::ntlm::{Client, Moment, crypto};
 use crate::parents::Parents;
@@ -29,6 +31,8 @@ const MAX_REMEMBERED: usize = 1024;
 
 /// See the module.
 pub struct Gateway {
+    /// No two are the same: what was found out with the help of one need not hold for another.
+    pub number: u64,
     /// What holds.
     pub config: Config,
     /// The account of the configuration.
@@ -81,7 +85,9 @@ impl Gateway {
             let told = |error: &_| log::warn!("URL_LOG: {path}: {error}; requests are not logged");
             UrlLog::open(path).inspect_err(told).ok().map(Arc::new)
         });
+        static GATEWAYS: AtomicU64 = AtomicU64::new(0);
         Self {
+            number: GATEWAYS.fetch_add(1, Ordering::Relaxed),
             account,
             url_log,
             parents: Arc::new(Parents::new(
@@ -100,6 +106,18 @@ impl Gateway {
             via: ["1.0", "1.1"].map(|version| format!("{version} {pseudonym}")),
             config,
         }
+    }
+
+    /// What a client is told that may not use the proxy; who reaches everything is of this machine.
+    pub fn refuse(&self, peer: SocketAddr, reach: Reach) -> Option<Reply> {
+        if reach == Reach::Everywhere || self.config.clients.permits(peer.ip()) {
+            return None;
+        }
+        log::warn!(
+            target: "ntlmaps::often::stranger",
+            "{peer} is not in FRIENDLY_IPS and was refused"
+        );
+        Some(Reply::new(403, "This proxy does not serve your machine (FRIENDLY_IPS)."))
     }
 
     /// Connects by `dial`, unless it leads here.

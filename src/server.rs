@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,6 @@ use crate::config::{Config, Reach};
 use crate::conn::Conn;
 use crate::door;
 use crate::gateway::Gateway;
-use crate::http::reply::Reply;
 use crate::listeners::{BindError, Door, Listener, Listeners};
 use crate::logging;
 use crate::session::{Session, Silent};
@@ -263,26 +262,24 @@ fn admit(
     permit: Permit,
 ) -> io::Result<Option<Work>> {
     // A machine talks to itself from whatever address it is talked to at.
+    let canonical = |address: SocketAddr| address.ip().to_canonical();
     let here = canonical(peer).is_loopback()
         || stream.local_addr().is_ok_and(|own| canonical(own) == canonical(peer));
     let reach = if here { Reach::Everywhere } else { Reach::Outside };
-    if !here && !shared.gateway().config.clients.permits(peer.ip()) {
-        log::warn!(
-            target: "ntlmaps::often::stranger",
-            "{peer} is not in FRIENDLY_IPS and was refused"
-        );
+    let gateway = shared.gateway();
+    if let Some(reply) = gateway.refuse(peer, reach) {
         let Door::Http = door else { return Ok(None) };
-        let reply = Reply::new(403, "This proxy does not serve your machine (FRIENDLY_IPS).");
         return sys::send_now(&stream, &reply.encode(None, false)).map(|_| None);
     }
-    let client = Conn::new(stream)?;
+    let (client, permitted_by) = (Conn::new(stream)?, gateway.number);
     let shared = Arc::clone(shared);
     Ok(Some(Box::new(move || {
         logging::serve(peer, || {
             let seat = permit.seat(client.shared_stream());
             let tunnel = match door {
                 Door::Http => {
-                    let session = Silent::Session(Session::new(client, peer, reach));
+                    let session = Session::new(client, peer, reach, permitted_by);
+                    let session = Silent::Session(session);
                     return attend(peer, session, seat, shared);
                 }
                 Door::Socks => door::socks(client, peer, reach, &shared.gateway()),
@@ -314,8 +311,4 @@ fn attend(peer: SocketAddr, client: Silent, seat: Seat, shared: Arc<Shared>) {
     if here.clients.is_wanted() {
         here.waiting.give_way();
     }
-}
-
-fn canonical(address: SocketAddr) -> IpAddr {
-    address.ip().to_canonical()
 }

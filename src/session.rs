@@ -40,6 +40,8 @@ pub struct Session {
     peer: SocketAddr,
     /// Where it may be led without a parent.
     reach: Reach,
+    /// The number of the gateway that let it in, and under which it has its account.
+    permitted_by: u64,
     /// The account it brought last.
     account: Option<OwnAccount>,
     /// The origin it logged in to by itself.
@@ -88,9 +90,9 @@ impl Next {
 const CUT: Next = Next::Cut { reset: false };
 
 impl Session {
-    /// A client that was let in.
-    pub fn new(client: Conn, peer: SocketAddr, reach: Reach) -> Self {
-        Self { client, peer, reach, account: None, private: None }
+    /// A client that was let in by the gateway of this number.
+    pub fn new(client: Conn, peer: SocketAddr, reach: Reach, permitted_by: u64) -> Self {
+        Self { client, peer, reach, permitted_by, account: None, private: None }
     }
 
     /// Serves until the client leaves, or no more requests are wanted: then nobody is given back.
@@ -172,6 +174,14 @@ impl Session {
         mut head: RequestHead,
         log: &mut urllog::Outcome,
     ) -> Next {
+        if self.permitted_by != gateway.number {
+            // The configuration is another one since: who may come, and what a user's domain is.
+            self.permitted_by = gateway.number;
+            self.account = None;
+            if let Some(reply) = gateway.refuse(self.peer, self.reach) {
+                return respond(&mut self.client, &reply, Some(&head), false, log);
+            }
+        }
         let Self { client, reach, account, private, .. } = self;
         let shown = || target::printable(&head.target);
         log::debug!("request {} {} {}", head.method, shown(), head.version);

@@ -146,6 +146,33 @@ fn a_friend_is_not_led_to_what_only_this_machine_reaches() {
     assert_eq!(nobody.connections(), 0);
 }
 
+/// Not that a connection was opened in time counts, but what holds when it asks.
+#[test]
+fn who_is_taken_off_the_list_is_a_stranger_on_an_old_connection_too() {
+    let Some(outer) = outer_address() else { return };
+    let origin = Origin::start();
+    let parent = Parent::open().origin(origin.addr()).start();
+    let through = format!("PARENT_PROXY: {}\n", parent.addr());
+    let listed = format!("{through}FRIENDLY_IPS: 192.0.2.7 {outer}\n");
+    let proxy = Proxy::start(&format!("{listed}{NOBODY}"));
+    let (mut friend, mut neighbour) = (connect_from(outer, proxy.addr()), proxy.client());
+    let mut ask = || {
+        let request = format!("GET {} HTTP/1.1\r\nHost: a\r\n\r\n", origin.url("/hello"));
+        friend.write(request.as_bytes()).expect("it is taken");
+        let head = friend.read_response().expect("an answer");
+        friend.read_body(head.framing("GET").expect("a framing"), 1000).expect("a body");
+        head.status
+    };
+    assert_eq!(ask(), 200);
+    proxy.reload(&format!("{listed}MAX_CLIENTS: 9\n{NOBODY}"));
+    assert_eq!(ask(), 200, "still a friend");
+    assert_eq!(neighbour.get(&origin.url("/hello")).status(), 200);
+    proxy.reload(&format!("{through}FRIENDLY_IPS: 192.0.2.7\n{NOBODY}"));
+    assert_eq!(ask(), 403);
+    assert_eq!(friend.read_to_end().expect("an end"), b"");
+    assert_eq!(neighbour.get(&origin.url("/hello")).status(), 200, "its own machine, always");
+}
+
 #[test]
 fn strangers_do_not_use_up_the_places_of_clients() {
     let Some(outer) = outer_address() else { return };

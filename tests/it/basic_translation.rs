@@ -167,3 +167,12 @@ fn an_open_parent_never_sees_the_account() {
     assert_eq!(network.legs(), ["open GET"]);
     assert!(!network.last_hop().fields().has("Proxy-Authorization"));
 }
+
+#[test]
+fn after_a_reload_a_client_that_stays_is_of_the_new_domain() {
+    let network = Network::new(Parent::ntlm(ALICE), "NT_DOMAIN: ELSEWHERE\n");
+    let mut client = network.client();
+    assert_eq!(ask(&mut client, "alice:Secret-123").status(), 407);
+    network.proxy.reload(&format!("PARENT_PROXY: {}\n{COMMENTED_OUT}", network.parent.addr()));
+    assert_eq!(ask(&mut client, "alice:Secret-123").status(), 200);
+}
