@@ -5,7 +5,11 @@ use super::options::Section;
 use super::settings::Settings;
 use super::{FieldReplacement, Loaded};
 use crate::auth::credentials::{Credentials, Secret};
+use crate::http::redaction::is_secret;
 use crate::ntlm::crypto::{self, Key};
+
+/// What a secret is shown as.
+const HIDDEN: &str = "***";
 
 /// What holds for one key, fit to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +42,7 @@ pub(super) fn shown(
         name: key.name.to_owned(),
         value: match held.text.as_str() {
             text if text.is_empty() || !key.secret => printable(text),
-            _ => "***".to_owned(),
+            _ => HIDDEN.to_owned(),
         },
         origin: place(held.origin),
         doc: key.doc,
@@ -49,7 +53,10 @@ pub(super) fn shown(
         Shown {
             section: Section::ClientHeader,
             name: field.name.clone(),
-            value: field.value.clone().unwrap_or_default(),
+            value: match &field.value {
+                Some(_) if is_secret(field.name.as_bytes()) => HIDDEN.to_owned(),
+                value => value.clone().unwrap_or_default(),
+            },
             origin: place(line.map_or(Origin::Default, |line| line.origin)),
             doc: "replaces or adds this field in every request; blank removes it",
         }
@@ -119,7 +126,7 @@ mod tests {
     #[test]
     fn what_holds_is_shown_with_its_place_and_without_secrets() {
         let file = "[GENERAL]\nPARENT_PROXY: p\nFRIENDLY_IPS: 192.0.2.1\nURL_LOG:\n\
-                    [CLIENT_HEADER]\nX: 1\nx: 2\nY:\n\
+                    [CLIENT_HEADER]\nX: 1\nx: 2\nY:\nX-Auth-Token: s3cret\nCookie:\n\
                     [NTLM_AUTH]\nUSER: u\nPASSWORD: s3cret\n";
         let args = Args::parse(&["--port", "81"]).unwrap();
         let loaded = Config::load("a.cfg", file.as_bytes(), &args).unwrap();
@@ -135,20 +142,22 @@ mod tests {
             "[CLIENT_HEADER]",
             "a.cfg:7       x: 2",
             "a.cfg:8       Y:",
+            "a.cfg:9       X-Auth-Token: ***",
+            "a.cfg:10      Cookie:",
             "[NTLM_AUTH]",
-            "a.cfg:10      USER: u",
-            "a.cfg:11      PASSWORD: ***",
+            "a.cfg:12      USER: u",
+            "a.cfg:13      PASSWORD: ***",
             "default       NT_HASHED_PW:",
             "default       NTLM_TO_BASIC: 0",
             "[DEBUG]",
         ] {
             assert!(lines.contains(&line), "{line}\n{text}");
         }
-        assert_eq!(lines.len(), OPTIONS.len() + 2 + 4, "{text}");
+        assert_eq!(lines.len(), OPTIONS.len() + 4 + 4, "{text}");
         assert!(!text.contains("s3cret"));
 
         let explained = describe(&loaded, true);
-        assert_eq!(explained.lines().count(), 2 * (OPTIONS.len() + 2) + 4);
+        assert_eq!(explained.lines().count(), 2 * (OPTIONS.len() + 4) + 4);
         for key in &OPTIONS {
             assert!(explained.contains(&format!("# {}\n", key.doc)), "{}", key.name);
         }

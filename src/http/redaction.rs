@@ -56,7 +56,8 @@ fn is_blank(byte: &u8) -> bool {
     b" \t".contains(byte)
 }
 
-fn is_secret(name: &[u8]) -> bool {
+/// Whether the value of a field of this name is hidden.
+pub fn is_secret(name: &[u8]) -> bool {
     SECRET.iter().any(|word| name.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word)))
 }
 

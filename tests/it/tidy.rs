@@ -134,6 +134,7 @@ fn arrows_between_modules_go_one_way() {
                 "crate::http::target",
                 "crate::http::forwarding::FieldReplacement",
                 "crate::http::head::is_tchar",
+                "crate::http::redaction::is_secret",
             ][..],
         ),
         ("auth", &["crate::http", "crate::ntlm"]),
