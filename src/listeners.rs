@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::{Config, Tunnel};
+use crate::config::{Config, Tunnel, is_one_place};
 use crate::http::target::Authority;
 use crate::sys::{self, Wait};
 
@@ -131,15 +131,6 @@ impl Listener {
     fn suits(&self, asked: SocketAddr, door: &Door) -> bool {
         self.asked == asked && (asked.port() != 0 || self.door() == *door)
     }
-
-    /// Whether nobody else can listen there at the same time: all addresses of a family are each
-    /// of them.
-    fn is_in_the_way(&self, address: SocketAddr) -> bool {
-        let (own, other) = (self.address.ip(), address.ip());
-        let all = own.is_unspecified() || other.is_unspecified();
-        self.address.port() == address.port()
-            && (own == other || all && own.is_ipv4() == other.is_ipv4())
-    }
 }
 
 /// As the first lines on standard output say.
@@ -187,7 +178,11 @@ impl Listeners {
             })
         };
         let free = |address: SocketAddr| {
-            let goes = |known: &&Arc<Listener>| known.is_in_the_way(address) && !stays(known);
+            let goes = |known: &&Arc<Listener>| {
+                known.address.port() == address.port()
+                    && is_one_place(known.address.ip(), address.ip())
+                    && !stays(known)
+            };
             before.iter().filter(goes).for_each(|listener| close(listener));
         };
         let mut opened = Vec::new();

@@ -13,6 +13,7 @@
 //! what holds, [`cntlm`] makes a file of ours of a cntlm.conf.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::slice;
 use std::time::Duration;
 
 use log::LevelFilter;
@@ -199,6 +200,9 @@ impl Config {
             let message = format!("{parent} is where this program itself listens");
             report.error(settings.origin("PARENT_PROXY"), "PARENT_PROXY", message);
         }
+        if !report.failed(&["LISTEN_ADDRESS", "LISTEN_PORT", "SOCKS5_PORT", "TUNNELS"]) {
+            config.refuse_doors_in_one_place(&settings, &mut report);
+        }
         let (notices, fatal) = report.finish();
         if fatal { Err(notices) } else { Ok(Loaded { config, warnings: notices, shown }) }
     }
@@ -226,6 +230,26 @@ impl Config {
         patterns.any(|pattern| pattern.matches(authority))
     }
 
+    /// Nobody can listen twice in one place.
+    fn refuse_doors_in_one_place(&self, settings: &Settings, report: &mut Report<'_>) {
+        let everywhere = self.listen_addresses.as_slice();
+        let mut doors = vec![("LISTEN_PORT", everywhere, self.listen_port)];
+        doors.extend(self.socks_port.map(|port| ("SOCKS5_PORT", everywhere, port)));
+        for Tunnel { address, port, .. } in &self.tunnels {
+            doors.push(("TUNNELS", address.as_ref().map_or(everywhere, slice::from_ref), *port));
+        }
+        for (at, (key, own, port)) in doors.iter().enumerate().filter(|(_, door)| door.2 != 0) {
+            let meet = |others: &[IpAddr]| {
+                own.iter().any(|one| others.iter().any(|other| is_one_place(*one, *other)))
+            };
+            let mut before = doors.iter().take(at);
+            if let Some((first, ..)) = before.find(|door| door.2 == *port && meet(door.1)) {
+                let message = format!("port {port} is taken by {first}; choose another");
+                report.error(settings.origin(key), key, message);
+            }
+        }
+    }
+
     /// True when a connection there would arrive here: every request would go round for ever.
     fn is_own_address(&self, parent: &Authority) -> bool {
         let listens = |ip: IpAddr| {
@@ -244,6 +268,12 @@ impl Config {
                 }
             }
     }
+}
+
+/// Whether a port cannot be had at both: all addresses of a family are each of them.
+pub fn is_one_place(one: IpAddr, other: IpAddr) -> bool {
+    let all = one.is_unspecified() || other.is_unspecified();
+    one == other || all && one.is_ipv4() == other.is_ipv4()
 }
 
 /// Warns of who is let in that perhaps should not be, and of who is not although somebody listens.
@@ -332,6 +362,28 @@ mod tests {
             }
         }
         let both = load("[GENERAL]\nLISTEN_PORT: 0\nPARENT_PROXY: localhost\nPARENT_PROXY_PORT: x");
+        assert_eq!(both.unwrap_err().len(), 1, "no second error follows from the first");
+    }
+
+    #[test]
+    fn two_doors_in_one_place_are_refused() {
+        let all = "FRIENDLY_IPS: a\nLISTEN_ADDRESS: 0.0.0.0";
+        for (general, expected) in [
+            ("SOCKS5_PORT: 5865", "f:2: SOCKS5_PORT: port 5865 is taken by LISTEN_PORT"),
+            ("TUNNELS: 5865:a:1", "f:2: TUNNELS: port 5865 is taken by LISTEN_PORT"),
+            ("TUNNELS: [::1]:5865:a:1", "f:2: TUNNELS: port 5865 is taken by LISTEN_PORT"),
+            ("SOCKS5_PORT: 1080\nTUNNELS: 1080:a:1", "f:3: TUNNELS: port 1080 is taken by SOCKS5"),
+            ("TUNNELS: 81:a:1, 127.0.0.1:81:b:2", "f:2: TUNNELS: port 81 is taken by TUNNELS"),
+            (&format!("{all}\nTUNNELS: 127.0.0.2:5865:a:1"), "f:4: TUNNELS: port 5865 is"),
+            (&format!("{all}\nTUNNELS: [::1]:5865:a:1"), ""),
+            ("TUNNELS: 127.0.0.2:5865:a:1, 81:a:1, 82:a:1", ""),
+            ("LISTEN_PORT: 0\nSOCKS5_PORT: 0\nTUNNELS: 0:a:1, 0:a:1", ""),
+        ] {
+            let errors = load(&format!("[GENERAL]\n{general}")).err().unwrap_or_default();
+            assert_eq!(errors.len(), usize::from(!expected.is_empty()), "{general} {errors:?}");
+            assert!(errors.iter().all(|e| e.to_string().starts_with(expected)), "{errors:?}");
+        }
+        let both = load("[GENERAL]\nLISTEN_PORT: x\nSOCKS5_PORT: 5865");
         assert_eq!(both.unwrap_err().len(), 1, "no second error follows from the first");
     }
 
