@@ -1,16 +1,19 @@
-//! Whether an OPTIONS goes before a request with a body: mostly it meets with the same demand for a
-//! login, and does no harm where there is none. And what was learnt where it does not.
+//! How a request begins to log in. An OPTIONS may go before one with a body: mostly it meets with the
+//! same demand for a login, and does no harm where there is none. And what was learnt where it does not.
 
+use crate::auth::Handshake;
 use crate::gateway::Gateway;
 use crate::http::head::RequestHead;
 use crate::http::target::Authority;
+use crate::leg::Leg;
 use crate::ntlm::crypto;
+use crate::outgoing::NextHop;
 use crate::pool::Key;
 use crate::request_body::RequestBody;
 
 /// How a request with a body begins to log in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begin {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begin {
     /// With an OPTIONS in its place.
     Asking,
     /// As it is, whole: an OPTIONS is known to say nothing.
@@ -19,13 +22,39 @@ pub enum Begin {
     Bodyless,
 }
 
-/// How `request` begins.
-pub fn begin(
+/// How a request begins. The request itself goes first where nothing is known; a body too long to be
+/// sent twice waits until the next hop was asked. And whether it goes whole since nothing else helps.
+pub fn first_leg(
     gateway: &Gateway,
+    hop: NextHop<'_>,
     key: Key<'_>,
     request: &RequestHead,
-    body: &RequestBody<'_>,
-) -> Begin {
+    handshake: &mut Handshake<'_>,
+    body: &mut RequestBody<'_>,
+) -> (Leg, bool) {
+    if key.credentials.is_some() || key.hop.is_parent && request.is_idempotent() {
+        body.keep();
+    }
+    if key.credentials.is_none() {
+        return (Leg::PLAIN, false);
+    }
+    let begin = begin(gateway, key, request, body);
+    let (asks, whole) = (begin == Begin::Asking, begin == Begin::Whole);
+    if !whole
+        && let NextHop::Parent(parent) = hop
+        && let Some(field) = parent.carrier().and_then(|carrier| handshake.open(carrier))
+    {
+        return (Leg { field: Some(field), with_body: false, asks, last: false }, whole);
+    }
+    if whole || body.is_repeatable() {
+        let taken = gateway.standings.take(key);
+        let field = taken.map(|(standing, _)| handshake.resume(standing));
+        return (Leg { last: field.is_some(), field, ..Leg::PLAIN }, whole);
+    }
+    (Leg { with_body: false, asks, ..Leg::PLAIN }, whole)
+}
+
+fn begin(gateway: &Gateway, key: Key<'_>, request: &RequestHead, body: &RequestBody<'_>) -> Begin {
     let harmless = body.framing().is_empty() || request.is_safe();
     if harmless || key.credentials.is_none() || is_guarded(gateway, key, request) {
         Begin::Bodyless

@@ -3,11 +3,12 @@
 use crate::config::Reach;
 use crate::conn::Conn;
 use crate::dial::{ORIGIN_CONNECT_TIMEOUT, dial};
-use crate::exchange::{Exchange, NextHop, Outgoing, Retry};
+use crate::exchange::{Exchange, Retry};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::hop::HopName;
 use crate::http::target::Authority;
+use crate::outgoing::{NextHop, Outgoing};
 use crate::request_body::RequestBody;
 use crate::response::Answer;
 

@@ -2,12 +2,10 @@
 //! return the head of the final response. The only place where a [`Handshake`] meets a [`Conn`].
 
 use std::cell::Cell;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::asking::{self, Begin};
+use crate::asking;
 use crate::audience::Audience;
-use crate::auth::credentials::Credentials;
 use crate::auth::{self, Handshake, Refusal, Side, Verdict};
 use crate::config::Reach;
 use crate::conn::Conn;
@@ -16,15 +14,14 @@ use crate::dump;
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::guard::Attempt;
-use crate::hop::HopName;
 use crate::http::challenge::Challenge;
 use crate::http::forwarding;
 use crate::http::framing::BodyFraming;
 use crate::http::head::{FieldLines, RequestHead, ResponseHead};
 use crate::leg::Leg;
-use crate::parents::Parent;
+use crate::outgoing::{NextHop, Outgoing};
 use crate::patience::{self, Doubt};
-use crate::pool::{FRESH, Key, Line, MAX_IDLE_TIME, Private};
+use crate::pool::{FRESH, Key, Line, MAX_IDLE_TIME};
 use crate::request_body::RequestBody;
 use crate::response::{self, Answer, Upstream};
 use crate::spare;
@@ -32,27 +29,6 @@ use crate::sys;
 
 /// How many interim responses may come before the final one: a 102 every 20 s for half an hour.
 const MAX_INTERIM: u8 = 100;
-
-/// Who answers a request.
-#[derive(Clone, Copy)]
-pub enum NextHop<'a> {
-    /// A parent.
-    Parent(&'a Parent),
-    /// The origin itself.
-    Origin(&'a HopName),
-}
-
-/// A request as it goes on.
-pub struct Outgoing<'a> {
-    /// Its head, prepared for the next hop.
-    pub head: &'a RequestHead,
-    /// As whom a login is answered.
-    pub account: Option<&'a Arc<Credentials>>,
-    /// The connection is for this client alone.
-    pub private: Option<&'a Private>,
-    /// Where this client may be led without a parent.
-    pub reach: Reach,
-}
 
 /// What stays the same through every leg of one exchange.
 pub struct Exchange<'a> {
@@ -214,9 +190,8 @@ impl<'a> Exchange<'a> {
         // `None`: the next leg dials.
         let mut conn = None;
         let mut attempt: Option<Attempt<'_>> = None;
-        let begin = asking::begin(self.gateway, self.key, self.head, body);
-        let mut restarted = begin == Begin::Whole;
-        let mut leg = self.first_leg(&mut handshake, body, begin);
+        let (mut leg, mut restarted) =
+            asking::first_leg(self.gateway, self.hop, self.key, self.head, &mut handshake, body);
         loop {
             let reused = conn.is_some();
             let mut line = match conn.take() {
@@ -368,35 +343,6 @@ impl<'a> Exchange<'a> {
             self.retry.set(retry);
         }
         error
-    }
-
-    /// How to begin. The request itself goes first where nothing is known; a body too long to be
-    /// sent twice waits until the next hop was asked.
-    fn first_leg(
-        &self,
-        handshake: &mut Handshake<'_>,
-        body: &mut RequestBody<'_>,
-        begin: Begin,
-    ) -> Leg {
-        if self.key.credentials.is_some() || self.key.hop.is_parent && self.head.is_idempotent() {
-            body.keep();
-        }
-        if self.key.credentials.is_none() {
-            return Leg::PLAIN;
-        }
-        let (asks, whole) = (begin == Begin::Asking, begin == Begin::Whole);
-        if !whole
-            && let NextHop::Parent(parent) = self.hop
-            && let Some(field) = parent.carrier().and_then(|carrier| handshake.open(carrier))
-        {
-            return Leg { field: Some(field), with_body: false, asks, last: false };
-        }
-        if whole || body.is_repeatable() {
-            let taken = self.gateway.standings.take(self.key);
-            let field = taken.map(|(standing, _)| handshake.resume(standing));
-            return Leg { last: field.is_some(), field, ..Leg::PLAIN };
-        }
-        Leg { with_body: false, asks, ..Leg::PLAIN }
     }
 
     /// Leaves a login that holds for a request to the next one.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::auth::{Refusal, Side};
 use crate::dial::DialError;
-use crate::guard::Resting;
 use crate::hop::HopName;
 use crate::http::framing::FramingError;
 use crate::http::reply::Reply;
+use crate::reputation::Resting;
 
 /// The realm of every Basic challenge of ours: one, so that a browser asks once.
 const BASIC_CHALLENGE: &str = "Basic realm=\"ntlmaps\", charset=\"UTF-8\"";

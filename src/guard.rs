@@ -20,23 +20,8 @@ use std::time::{Duration, Instant};
 use crate::auth::Side;
 use crate::auth::credentials::Credentials;
 use crate::http::target::Authority;
+use crate::reputation::{Admission, Reputation, Resting, Subject};
 
-/// A refusal comes at once, an answer of the origin may take long: a try that was not refused for
-/// so long lets the next one go. One, not all: what makes tries slow may make refusals slow, and
-/// all the clients of a wrong password together would lock the account.
-const TRIAL_PATIENCE: Duration = Duration::from_secs(5);
-/// The same for credentials that worked, which the next ones do not wait for one by one then: nearly
-/// always they still do, and it is the origin that takes its time.
-const PROVEN_PATIENCE: Duration = Duration::from_millis(500);
-/// How long a login that was accepted speaks for the next ones; and one that was not refused for so
-/// long: the next ones may take as long, and should not wait for each other all the time.
-pub const TRUST: Duration = Duration::from_millis(250);
-const TRUST_OF_SLOW: Duration = Duration::from_secs(1);
-/// How long credentials rest on which somebody hung up, after each time in a row.
-const REST_OF_UNANSWERED: [Duration; 3] =
-    [Duration::ZERO, Duration::from_secs(10), Duration::from_secs(60)];
-/// How many times a rest doubles at most.
-const MAX_DOUBLINGS: u32 = 4;
 /// How many credentials are remembered.
 const MAX_ENTRIES: usize = 4096;
 
@@ -45,51 +30,8 @@ pub struct Guard {
     /// `None`: no guard.
     retry: Option<Duration>,
     /// Least recently tried first.
-    entries: Mutex<Vec<Entry>>,
+    entries: Mutex<Vec<Reputation>>,
     decided: Condvar,
-}
-
-struct Entry {
-    subject: Subject,
-    /// Refusals since they worked last, and connections that ended in their place.
-    refusals: u32,
-    hang_ups: u32,
-    /// The last refusal, and until when they rest.
-    rest: Option<Rest>,
-    /// Since when one connection tries them alone.
-    trial: Option<Instant>,
-    /// Until when they go out freely if they are proven.
-    trusted: Option<Instant>,
-}
-
-struct Rest {
-    since: Instant,
-    by: Authority,
-    hung_up: bool,
-    until: Instant,
-}
-
-/// Of what an entry tells.
-#[derive(Clone, PartialEq)]
-struct Subject {
-    /// What an intranet server thinks of an account is no reason to keep it from the parent.
-    side: Side,
-    /// Where they worked; else all places where they did not.
-    proven: Option<Authority>,
-    credentials: Arc<Credentials>,
-}
-
-/// Credentials are resting: they are not to be sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resting {
-    /// Who refused them.
-    pub by: Authority,
-    /// How long ago they were refused.
-    pub refused: Duration,
-    /// How long they still rest.
-    pub left: Duration,
-    /// They had worked there, and were not refused: the connection ended without an answer.
-    pub hung_up: bool,
 }
 
 /// The permission to send credentials once. Dropped without an outcome, it says nothing about them.
@@ -147,7 +89,7 @@ impl Guard {
         }
     }
 
-    /// Credentials that were sent without asking, as they had been accepted within [`TRUST`].
+    /// Credentials that were sent without asking, as they had been accepted a moment ago.
     pub fn trusted(
         &self,
         credentials: &Arc<Credentials>,
@@ -161,7 +103,7 @@ impl Guard {
 
     /// Of what the entry tells that counts there.
     fn subject(
-        entries: &[Entry],
+        entries: &[Reputation],
         credentials: &Arc<Credentials>,
         side: Side,
         place: &Authority,
@@ -174,15 +116,15 @@ impl Guard {
         subject
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Reputation>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the entry of these credentials and moves it to the end.
     fn update<R>(
-        entries: &mut Vec<Entry>,
+        entries: &mut Vec<Reputation>,
         subject: &Subject,
-        change: impl FnOnce(&mut Entry) -> R,
+        change: impl FnOnce(&mut Reputation) -> R,
     ) -> R {
         let mut entry = Self::take(entries, subject);
         let result = change(&mut entry);
@@ -191,85 +133,15 @@ impl Guard {
     }
 
     /// The entry of these credentials, to be put back.
-    fn take(entries: &mut Vec<Entry>, subject: &Subject) -> Entry {
+    fn take(entries: &mut Vec<Reputation>, subject: &Subject) -> Reputation {
         if let Some(at) = entries.iter().position(|entry| entry.subject == *subject) {
             return entries.remove(at);
         }
         if entries.len() >= MAX_ENTRIES {
             entries.remove(0);
         }
-        let (refusals, hang_ups, rest, trial, trusted) = (0, 0, None, None, None);
-        Entry { subject: subject.clone(), refusals, hang_ups, rest, trial, trusted }
+        Reputation::new(subject.clone())
     }
-}
-
-impl Entry {
-    /// What an attempt may do now.
-    fn admit(&mut self, now: Instant) -> Result<Admission, Resting> {
-        if let Some(Rest { since, by, hung_up, until }) = &self.rest
-            && *until > now
-        {
-            let refused = now.saturating_duration_since(*since);
-            let left = until.saturating_duration_since(now);
-            let hung_up = *hung_up && self.subject.proven.is_some();
-            return Err(Resting { by: by.clone(), refused, left, hung_up });
-        }
-        let age = |since: Instant| now.saturating_duration_since(since);
-        let likely = self.subject.proven.is_some() && self.refusals.max(self.hang_ups) == 0;
-        if likely && self.trusted.is_some_and(|until| until > now) {
-            return Ok(Admission::Go { alone: false });
-        }
-        let patience = if likely { PROVEN_PATIENCE } else { TRIAL_PATIENCE };
-        match self.trial.map(|since| patience.saturating_sub(age(since))) {
-            Some(left) if !left.is_zero() => return Ok(Admission::Wait(left)),
-            Some(_) if likely => {
-                self.trusted = now.checked_add(TRUST_OF_SLOW);
-                self.trial = None;
-            }
-            _ => self.trial = Some(now),
-        }
-        Ok(Admission::Go { alone: self.trial.is_some() })
-    }
-
-    /// Takes note of a refusal. How long they rest now.
-    fn refuse(&mut self, alone: bool, retry: Duration, by: &Authority) -> Duration {
-        // Those that went out together are refused together: the domain counts them all, but they
-        // need not rest the longer for it.
-        if alone || self.refusals < 2 {
-            self.refusals = self.refusals.saturating_add(1);
-        }
-        let before = self.refusals.saturating_sub(1);
-        let rest = if self.subject.proven.is_some() && before == 0 {
-            Duration::ZERO
-        } else {
-            retry.saturating_mul(2_u32.saturating_pow(before.min(MAX_DOUBLINGS)))
-        };
-        self.rest_for(rest, by, false);
-        rest
-    }
-
-    /// Takes note of a connection that ended without an answer.
-    fn hang_up(&mut self, alone: bool, retry: Duration, by: &Authority) {
-        if alone || self.hang_ups == 0 {
-            self.hang_ups = self.hang_ups.saturating_add(1);
-        }
-        let before = usize::try_from(self.hang_ups.saturating_sub(1)).unwrap_or(usize::MAX);
-        let rest = REST_OF_UNANSWERED.into_iter().nth(before).unwrap_or(retry).min(retry);
-        self.rest_for(rest, by, true);
-    }
-
-    fn rest_for(&mut self, rest: Duration, by: &Authority, hung_up: bool) {
-        let since = Instant::now();
-        let Some(until) = since.checked_add(rest) else { return };
-        if self.rest.as_ref().is_none_or(|before| before.until <= until) {
-            self.rest = Some(Rest { since, by: by.clone(), hung_up, until });
-        }
-    }
-}
-
-enum Admission {
-    Go { alone: bool },
-    Wait(Duration),
 }
 
 impl Attempt<'_> {
@@ -281,14 +153,8 @@ impl Attempt<'_> {
     /// They were accepted.
     pub fn accepted(self) {
         let subject = Subject { proven: Some(self.place.clone()), ..self.subject.clone() };
-        Guard::update(&mut self.guard.lock(), &subject, |entry| {
-            // An answer that was long in coming says nothing about what was refused meanwhile.
-            if entry.rest.as_ref().is_none_or(|rest| rest.since < self.since) {
-                (entry.refusals, entry.hang_ups) = (0, 0);
-                entry.rest = None;
-                entry.trusted = entry.trusted.max(Instant::now().checked_add(TRUST));
-            }
-        });
+        let mut entries = self.guard.lock();
+        Guard::update(&mut entries, &subject, |entry| entry.accept(self.since));
     }
 
     /// They were refused. How long they rest now.
@@ -299,19 +165,15 @@ impl Attempt<'_> {
         })
     }
 
-    /// They went out and nothing came back. A parent may hang up on a wrong password; but a refusal
-    /// comes at once, and who worked before and waited for longer was not refused. Whether they may
-    /// well be right.
+    /// They went out and nothing came back: a parent may hang up on a wrong password. Whether they
+    /// may well be right.
     pub fn unanswered(self) -> bool {
-        let proven = self.subject.proven.is_some();
-        if let Some(retry) = self.guard.retry
-            && !(proven && self.since.elapsed() > PROVEN_PATIENCE)
-        {
+        if let Some(retry) = self.guard.retry {
             Guard::update(&mut self.guard.lock(), &self.subject, |entry| {
-                entry.hang_up(self.alone, retry, &self.place);
+                entry.hang_up(self.alone, self.since.elapsed(), retry, &self.place);
             });
         }
-        proven
+        self.subject.proven.is_some()
     }
 }
 
@@ -320,12 +182,9 @@ impl Drop for Attempt<'_> {
         if !self.alone {
             return;
         }
-        Guard::update(&mut self.guard.lock(), &self.subject, |entry| {
-            // Another one may have taken over from a try that took too long.
-            if entry.trial == Some(self.since) {
-                entry.trial = None;
-            }
-        });
+        let mut entries = self.guard.lock();
+        Guard::update(&mut entries, &self.subject, |entry| entry.end_trial(self.since));
+        drop(entries);
         self.guard.decided.notify_all();
     }
 }
@@ -337,6 +196,7 @@ mod tests {
 
     use super::*;
     use crate::auth::credentials::Secret;
+    use crate::reputation::PROVEN_PATIENCE;
 
     const RETRY: Duration = Duration::from_secs(900);
 
@@ -361,7 +221,7 @@ mod tests {
 
     /// Whatever rests, rests no more.
     fn wake(guard: &Guard) {
-        guard.lock().iter_mut().for_each(|entry| entry.rest = None);
+        guard.lock().iter_mut().for_each(Reputation::wake);
     }
 
     #[test]
@@ -409,7 +269,7 @@ mod tests {
     #[test]
     fn proven_credentials_go_one_first_after_a_pause_and_not_for_long() {
         let (guard, account) = proven();
-        let pause = || guard.lock().iter_mut().for_each(|entry| entry.trusted = None);
+        let pause = || guard.lock().iter_mut().for_each(Reputation::pause);
         pause();
         let first = ask(&guard, &account).unwrap();
         assert!(first.alone);

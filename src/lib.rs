@@ -37,15 +37,17 @@
 //! - [`http`]: RFC 9110 and 9112 on byte slices. *Never* decides policy.
 //! - [`auth`]: what to answer to a 401 or 407. *Never* knows a socket, or whether to try again.
 //! - [`config`]: text to values; one table of every key. *Never* opens a file.
+//! - [`calendar`]: seconds to dates. *Never* knows what time it is.
 //! - [`sys`]: the only file that knows the operating system beyond std.
 //! - [`conn`]: a socket, the bytes read ahead of it, deadlines.
 //! - [`audience`]: whether a client still waits. *Never* knows what for.
 //! - [`dial`], [`parents`], [`pool`]: where connections come from. *Never* know what is said on them.
 //! - [`gateway`]: what all exchanges share, and what a reload replaces. *Never* sends anything.
-//! - [`guard`]: which credentials may be sent where. *Never* knows what they are for.
+//! - [`guard`], [`reputation`]: which credentials may be sent where. *Never* know what they are for.
 //! - [`standings`]: logins that hold for a request, left to the next. *Never* outlive a refusal.
 //! - [`request_body`]: the body on its way up. *Never* holds more than its beginning.
 //! - [`plan`]: who gets a request, and as whom. *Never* sends anything.
+//! - [`outgoing`]: a request as it goes on. *Never* knows what has been said so far.
 //! - [`dispatch`]: to the parents in turn, or to the origin. *Never* knows a handshake.
 //! - [`exchange`]: one request, one next hop; the only place where a handshake meets a connection.
 //!   *Never* speaks to the client but to pull its body and pass on interim responses.
@@ -127,6 +129,7 @@
 pub mod asking;
 pub mod audience;
 pub mod auth;
+pub mod calendar;
 pub mod clients;
 pub mod config;
 pub mod conn;
@@ -146,12 +149,14 @@ pub mod lines;
 pub mod listeners;
 pub mod logging;
 pub mod ntlm;
+pub mod outgoing;
 pub mod own_page;
 pub mod parents;
 pub mod patience;
 pub mod plan;
 pub mod pool;
 pub mod relay;
+pub mod reputation;
 pub mod request_body;
 pub mod response;
 pub mod server;

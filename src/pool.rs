@@ -146,11 +146,11 @@ impl Pool {
                 dropped.extend(all.remove(at));
             }
         }
-        let due = |idle: &Box<Line>| {
+        let due = |idle: &Line| {
             let rest = if idle.rested(now) < SOON { SOON } else { MAX_IDLE_TIME };
             idle.since.checked_add(rest)
         };
-        let next = all.iter().filter_map(due).min();
+        let next = all.iter().filter_map(|idle| due(idle)).min();
         drop(all);
         drop(dropped);
         next

@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::auth::Standing;
-use crate::guard::TRUST;
 use crate::pool::{Key, OwnedKey};
+use crate::reputation::TRUST;
 
 /// How many are remembered.
 const MAX_STANDINGS: usize = 1024;
