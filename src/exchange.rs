@@ -202,7 +202,7 @@ impl<'a> Exchange<'a> {
                 attempt = self.gateway.admit(self.key)?;
             }
             // Whether these credentials are right must be known before they go out again.
-            let matters = attempt.as_ref().is_some_and(Attempt::is_alone);
+            let matters = attempt.as_ref().is_some_and(Attempt::is_awaited);
             let response = match self.leg(&mut line, &leg, body, matters) {
                 // It had closed behind its 407 and not said so.
                 Err(Failure::Closed(..)) if reused && !leg.with_body => continue,

@@ -145,9 +145,9 @@ impl Guard {
 }
 
 impl Attempt<'_> {
-    /// Whether others wait for what becomes of it.
-    pub fn is_alone(&self) -> bool {
-        self.alone
+    /// Whether others wait for what becomes of it, even if that takes long.
+    pub fn is_awaited(&self) -> bool {
+        self.alone && self.subject.proven.is_none()
     }
 
     /// They were accepted.
