@@ -19,8 +19,9 @@ pub const PROVEN_PATIENCE: Duration = Duration::from_millis(500);
 /// long: the next ones may take as long, and should not wait for each other all the time.
 pub const TRUST: Duration = Duration::from_millis(250);
 const TRUST_OF_SLOW: Duration = Duration::from_secs(1);
-/// How long credentials rest on which somebody hung up, after each time in a row.
-const REST_OF_UNANSWERED: [Duration; 3] =
+/// How long credentials rest that may well be right, after each time in a row that they did not work:
+/// they did before, or somebody hung up on them.
+const EARLY_RESTS: [Duration; 3] =
     [Duration::ZERO, Duration::from_secs(10), Duration::from_secs(60)];
 /// How many times a rest doubles at most.
 const MAX_DOUBLINGS: u32 = 4;
@@ -116,8 +117,8 @@ impl Reputation {
             self.refusals = self.refusals.saturating_add(1);
         }
         let before = self.refusals.saturating_sub(1);
-        let rest = if self.subject.proven.is_some() && before == 0 {
-            Duration::ZERO
+        let rest = if self.subject.proven.is_some() {
+            early_rest(before, retry)
         } else {
             retry.saturating_mul(2_u32.saturating_pow(before.min(MAX_DOUBLINGS)))
         };
@@ -134,9 +135,7 @@ impl Reputation {
         if alone || self.hang_ups == 0 {
             self.hang_ups = self.hang_ups.saturating_add(1);
         }
-        let before = usize::try_from(self.hang_ups.saturating_sub(1)).unwrap_or(usize::MAX);
-        let rest = REST_OF_UNANSWERED.into_iter().nth(before).unwrap_or(retry).min(retry);
-        self.rest_for(rest, by, true);
+        self.rest_for(early_rest(self.hang_ups.saturating_sub(1), retry), by, true);
     }
 
     /// As if it had rested.
@@ -176,6 +175,11 @@ impl Reputation {
             self.trial = None;
         }
     }
+}
+
+fn early_rest(before: u32, retry: Duration) -> Duration {
+    let before = usize::try_from(before).unwrap_or(usize::MAX);
+    EARLY_RESTS.into_iter().nth(before).unwrap_or(retry).min(retry)
 }
 
 /// What an attempt may do.

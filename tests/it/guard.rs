@@ -114,11 +114,11 @@ fn one_odd_refusal_of_a_proven_account_is_over_with_the_next_request() {
 }
 
 #[test]
-fn a_proven_account_that_is_refused_is_tried_once_more_and_rests_then() {
+fn a_proven_account_that_is_refused_again_and_again_rests_for_seconds_at_first() {
     let door = TokenDoor::new("NTLM", ALICE).refuses(&[2, 3, 4]).open();
     let (_parent, proxy) = at(&door, LOGIN);
     for (status, words) in
-        [(200, ""), (407, "not accepted"), (407, "for 30 min"), (407, " min, or until")]
+        [(200, ""), (407, "not accepted"), (407, "for 10 s"), (407, " s, or until")]
     {
         door.forget();
         let page = proxy.get(&url("/"));
