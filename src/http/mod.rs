@@ -1,6 +1,7 @@
 //! RFC 9110 and 9112 on byte slices. Knows no sockets, decides no policy, depends on nothing of
 //! ours.
 
+pub mod body;
 pub mod challenge;
 pub mod chunked;
 pub mod ends;

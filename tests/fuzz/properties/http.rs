@@ -1,10 +1,11 @@
 //! Heads, targets and bodies.
 
+use ntlmaps::http::body::BodyScanner;
 use ntlmaps::http::ends::find_end;
 use ntlmaps::http::forwarding::{
     FieldReplacement, persists, prepare_bodyless, prepare_request, prepare_response, without_body,
 };
-use ntlmaps::http::framing::{BodyFraming, BodyScanner};
+use ntlmaps::http::framing::BodyFraming;
 use ntlmaps::http::head::{FieldLines, RequestHead, ResponseHead, Version};
 use ntlmaps::http::names::{self, FieldName};
 use ntlmaps::http::redaction::redact;
