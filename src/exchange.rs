@@ -369,9 +369,13 @@ impl<'a> Exchange<'a> {
         }
         leg.encode(self.head, body.framing(), self.side, &mut wire);
         // A leg without the body is a request whose body is empty, and for no other protocol.
-        let (mut nothing, no_fields) = (RequestBody::none(), FieldLines::default());
-        let (body, fields) =
-            if leg.with_body { (body, &self.head.fields) } else { (&mut nothing, &no_fields) };
+        let (mut nothing, no_fields);
+        let (body, fields) = if leg.with_body {
+            (body, &self.head.fields)
+        } else {
+            (nothing, no_fields) = (RequestBody::none(), FieldLines::default());
+            (&mut nothing, &no_fields)
+        };
         body.send(conn, wire)?;
         let mut interim = 0_u8;
         loop {
