@@ -263,6 +263,8 @@ impl Conn {
         dump::message("from", Some(&self.stream), head);
         let parsed = parse(head).map_err(ReadError::Head);
         self.consume(end);
+        // Mostly nothing stands behind it: what is written next is written there.
+        self.release_buffer();
         parsed
     }
 

@@ -10,8 +10,8 @@ pub const SIZE: usize = 4 * 1024;
 pub const MAX_SIZE: usize = 16 * 1024;
 
 thread_local! {
-    /// One for each side of a connection to read into, and one to write from.
-    static SPARE: [Cell<Vec<u8>>; 3] = const { [const { Cell::new(Vec::new()) }; 3] };
+    /// One to read into, and one to write from.
+    static SPARE: [Cell<Vec<u8>>; 2] = const { [const { Cell::new(Vec::new()) }; 2] };
 }
 
 /// An empty buffer.
@@ -49,6 +49,6 @@ mod tests {
         }
         let kept = [0; 4].map(|_| take());
         assert!(kept.iter().all(Vec::is_empty));
-        assert_eq!(kept.map(|buffer| buffer.capacity()), [4, 3, 2, 1].map(|times| SIZE * times));
+        assert_eq!(kept.map(|buffer| buffer.capacity()), [4, 3, 1, 1].map(|times| SIZE * times));
     }
 }
