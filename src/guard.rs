@@ -8,7 +8,8 @@
 //!   the others wait for its outcome, though not for long: a password may have changed meanwhile.
 //!   Refused, they are tried once more at once, alone, and again after seconds: a domain controller
 //!   that is away looks the same, and domains that remember old passwords do not count them.
-//! - A parent that hangs up on a login has perhaps asked its domain: that rests for seconds, too.
+//! - A parent that hangs up on a login has perhaps asked its domain: that rests for seconds, too, or
+//!   where they worked, if it goes on: a parent that is restarted does the same.
 //! - They worked where they worked: another server may ask another domain. All where they did not
 //!   yet are one, as they may ask the same.
 //!
@@ -294,6 +295,9 @@ mod tests {
         let (guard, account) = proven();
         for together in [ask(&guard, &account).unwrap(), ask(&guard, &account).unwrap()] {
             assert!(together.unanswered());
+        }
+        for _ in 0..4 {
+            assert!(ask(&guard, &account).unwrap().unanswered());
         }
         for seconds in [10, 60, 900, 900] {
             assert!(ask(&guard, &account).unwrap().unanswered());

@@ -23,6 +23,9 @@ const TRUST_OF_SLOW: Duration = Duration::from_secs(1);
 /// they did before, or somebody hung up on them.
 const EARLY_RESTS: [Duration; 3] =
     [Duration::ZERO, Duration::from_secs(10), Duration::from_secs(60)];
+/// How many connections in a row may end on credentials that worked before it counts: a parent that
+/// is restarted does that to all who are about to log in, and now and then to their second try.
+const PARDONED: u32 = 4;
 /// How many times a rest doubles at most.
 const MAX_DOUBLINGS: u32 = 4;
 
@@ -135,7 +138,9 @@ impl Reputation {
         if alone || self.hang_ups == 0 {
             self.hang_ups = self.hang_ups.saturating_add(1);
         }
-        self.rest_for(early_rest(self.hang_ups.saturating_sub(1), retry), by, true);
+        let patience = if self.subject.proven.is_some() { PARDONED } else { 0 };
+        let before = self.hang_ups.saturating_sub(1).saturating_sub(patience);
+        self.rest_for(early_rest(before, retry), by, true);
     }
 
     /// As if it had rested.
