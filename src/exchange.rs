@@ -188,7 +188,7 @@ impl<'a> Exchange<'a> {
         let login = self.key.credentials.map(|account| self.gateway.login(account));
         let mut handshake = Handshake::new(self.side, self.head, login.transpose()?);
         // `None`: the next leg dials.
-        let mut conn = None;
+        let (mut conn, mut hung_up) = (None, false);
         let mut attempt: Option<Attempt<'_>> = None;
         let (mut leg, mut restarted) =
             asking::first_leg(self.gateway, self.hop, self.key, self.head, &mut handshake, body);
@@ -215,10 +215,15 @@ impl<'a> Exchange<'a> {
                 {
                     continue;
                 }
+                // Because it is an OPTIONS, or it was restarted just now.
+                Err(Failure::Closed(..)) if leg.asks && !hung_up && self.works(None) => {
+                    hung_up = true;
+                    handshake.restart();
+                    leg = Leg { field: None, ..leg };
+                    continue;
+                }
                 // An origin that does not care for OPTIONS: the request itself fares better.
-                Err(Failure::Silent(..) | Failure::BadResponse(..))
-                    if leg.asks && self.ended.get() < 2 =>
-                {
+                Err(error) if leg.asks && self.is_mute(&error, hung_up) => {
                     asking::note_mute(self.gateway, self.key, self.head);
                     restarted = true;
                     handshake.restart();
@@ -326,12 +331,7 @@ impl<'a> Exchange<'a> {
         body: &mut RequestBody<'_>,
     ) -> Failure {
         let ended = match &error {
-            Failure::Closed(..) => {
-                if leg.asks && self.ended.get() > 0 {
-                    asking::note_mute(self.gateway, self.key, self.head);
-                }
-                1
-            }
+            Failure::Closed(..) => 1,
             // It does not work, or the origin takes too long.
             Failure::Silent(..) if self.ended.get() >= 2 => 0,
             _ => return error,
@@ -343,6 +343,16 @@ impl<'a> Exchange<'a> {
             self.retry.set(retry);
         }
         error
+    }
+
+    /// Whether it is for the OPTIONS alone that this came of it. `hung_up`: so it did before, on a
+    /// parent that works.
+    fn is_mute(&self, error: &Failure, hung_up: bool) -> bool {
+        match error {
+            Failure::Closed(..) => hung_up,
+            Failure::Silent(..) | Failure::BadResponse(..) => self.ended.get() < 2,
+            _ => false,
+        }
     }
 
     /// Leaves a login that holds for a request to the next one.
@@ -417,24 +427,30 @@ impl<'a> Exchange<'a> {
         fields: &FieldLines,
         audience: Option<Audience<'_>>,
     ) -> Result<ResponseHead, Failure> {
-        let (hop, soon) = (self.key.hop, self.gateway.parents.timeout());
         let doubtful = match self.hop {
             NextHop::Parent(parent) => !leg.with_body || !parent.was_heard(),
             NextHop::Origin(_) => leg.asks,
         };
         let works = |silent: &Conn| {
-            let NextHop::Parent(parent) = self.hop else { return true };
-            log::debug!("the {hop} says nothing: it is asked whether it works");
-            let works = self.dial().is_ok_and(|other| patience::works(hop, silent, other, soon));
-            if works {
-                parent.note_answer(false);
-            } else {
-                self.ended.set(2);
-            }
+            let works = self.works(Some(silent));
+            self.ended.set(if works { self.ended.get() } else { 2 });
             works
         };
+        let soon = self.gateway.parents.timeout();
         let doubt = Doubt { soon, works: &works, asks: leg.asks };
-        patience::read_head(conn, hop, fields, audience, doubtful.then_some(doubt))
+        patience::read_head(conn, self.key.hop, fields, audience, doubtful.then_some(doubt))
+    }
+
+    /// Whether a parent works that said nothing, on `silent` or before it closed.
+    fn works(&self, silent: Option<&Conn>) -> bool {
+        let NextHop::Parent(parent) = self.hop else { return true };
+        log::debug!("the {} says nothing: it is asked whether it works", parent.name);
+        let soon = self.gateway.parents.timeout();
+        let works = self.dial().is_ok_and(|on| patience::works(&parent.name, silent, on, soon));
+        if works {
+            parent.note_answer(false);
+        }
+        works
     }
 
     /// The connection, fit for a next request; or, when it is not, whether it has just ended.

@@ -54,10 +54,9 @@ pub fn read_head(
     response::read_head(conn, hop, audience, patience, fields)
 }
 
-/// Whether a parent works that said nothing on `silent` yet: asked on `other` for what concerns
-/// nobody but itself (RFC 9110 section 9.3.7), it says anything; or something comes there, or the
-/// end, after all.
-pub fn works(parent: &HopName, silent: &Conn, mut other: Conn, patience: Duration) -> bool {
+/// Whether a parent works: asked on `other` for what concerns nobody but itself (RFC 9110 section
+/// 9.3.7), it says anything; or something comes after all where it is `silent` yet, or the end.
+pub fn works(parent: &HopName, silent: Option<&Conn>, mut other: Conn, patience: Duration) -> bool {
     let ping = format!(
         "OPTIONS * HTTP/1.1\r\nHost: {}\r\nMax-Forwards: 0\r\nConnection: close\r\n\r\n",
         parent.authority
@@ -65,6 +64,7 @@ pub fn works(parent: &HopName, silent: &Conn, mut other: Conn, patience: Duratio
     if other.write_all(ping.as_bytes()).is_err() {
         return false;
     }
+    let Some(silent) = silent else { return matches!(other.fill(Some(patience)), Ok(1..)) };
     let mut waits = [Wait::readable(silent.stream()), Wait::readable(other.stream())];
     if !matches!(sys::poll(&mut waits, Some(patience)), Ok(true)) {
         return false;

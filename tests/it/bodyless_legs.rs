@@ -2,9 +2,12 @@
 //! client has sent.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::proxy::{ALICE, LOGIN, Proxy, url};
 use crate::support::doors::{self, Door, Passed, Side};
+use crate::support::http::response;
+use crate::support::origin::Then;
 use crate::support::spnego_gate::TokenDoor;
 use crate::support::{Origin, Response, Seen, fnv, pattern};
 
@@ -155,4 +158,58 @@ fn a_parent_that_demands_a_login_and_answers_none_is_not_asked_for_ever() {
         assert!(page.text().contains("NEGOTIATE"), "{}", page.text());
         assert!(parent.seen().len() - before <= 5, "{:#?}", parent.seen());
     }
+}
+
+/// A parent that wants NTLM, but for `shut.test`, for which it closes on each OPTIONS; and on
+/// whatever comes while it is `away`. A connection of it serves one request.
+fn closing(away: &Arc<AtomicBool>) -> Origin {
+    let (away, door) = (Arc::clone(away), TokenDoor::new("NTLM", ALICE).open());
+    Origin::with(move |seen, wire| {
+        let free = seen.head.target.starts_with("http://shut.test/");
+        if away.load(Ordering::SeqCst) || free && seen.method() == "OPTIONS" {
+            return Then::Close;
+        }
+        let judged = if free { Ok(Passed::default()) } else { door.judge(seen, credentials(seen)) };
+        let answer = match judged {
+            Ok(_) => response(200, &[("Connection", "close")], whole_of(seen).as_bytes()),
+            Err(lines) => response(407, &[("Proxy-Authenticate", &lines[0])], b"who?"),
+        };
+        if wire.write(&answer).is_ok() { Then::Next } else { Then::Close }
+    })
+}
+
+fn credentials(seen: &Seen) -> Option<&str> {
+    seen.fields().get("Proxy-Authorization")
+}
+
+fn whole_of(seen: &Seen) -> String {
+    format!("{} {:016x}", seen.body.length, seen.body.hash)
+}
+
+#[test]
+fn a_host_whose_options_end_without_an_answer_gets_its_posts() {
+    let parent = closing(&Arc::default());
+    let proxy = Proxy::start(&format!("PARENT_PROXY: {}\n{LOGIN}", parent.addr()));
+    assert_eq!(proxy.get(&url("/")).status(), 200);
+    for size in [5, 3 << 20] {
+        let (target, body) = (format!("http://shut.test/{size}"), pattern(size));
+        assert_eq!(post(&proxy, &target, &body).text(), whole(&body));
+        assert_eq!(posts(&parent, &target), [size as u64]);
+    }
+}
+
+/// What crashes says nothing about the hosts behind it.
+#[test]
+fn a_parent_that_closed_for_a_while_is_asked_before_a_large_body_as_before() {
+    let away = Arc::new(AtomicBool::new(false));
+    let parent = closing(&away);
+    let proxy = Proxy::start(&format!("PARENT_PROXY: {}\n{LOGIN}", parent.addr()));
+    assert_eq!(proxy.get(&url("/")).status(), 200);
+    away.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        assert_eq!(post(&proxy, &url("/"), b"a body").status(), 502);
+    }
+    away.store(false, Ordering::SeqCst);
+    let body = pattern(3 << 20);
+    assert_eq!(post(&proxy, &url("/"), &body).text(), whole(&body));
 }
