@@ -183,7 +183,7 @@ impl Run<'_> {
     fn request(&self, to_origin: bool) -> RequestHead {
         let connect = matches!(self.target, RequestTarget::Authority(_));
         let mut head = RequestHead {
-            method: if connect { "CONNECT" } else { "GET" }.to_owned(),
+            method: if connect { "CONNECT" } else { "GET" }.into(),
             target: String::new(),
             version: Version::Http11,
             fields: FieldLines::default(),

@@ -170,7 +170,10 @@ fn enter(
         Ok((server, hop)) => {
             let bound = server.stream().local_addr().ok().filter(|_| hop.is_none());
             record.outcome.status = Some(200);
-            record.outcome.way = hop.map_or(Way::Direct, |hop| Way::to(&hop));
+            match hop {
+                Some(hop) => record.outcome.went_to(&hop),
+                None => record.outcome.way = Way::Direct,
+            }
             if client.write_all(&reply(rep::SUCCEEDED, bound)).is_ok() {
                 return Tunnel::new(client, server, Some(record)).run();
             }

@@ -29,16 +29,22 @@ pub fn login(way: &str, fields: &FieldLines, name: FieldName<'_>) {
 
 /// Shows a head, and the body that may stand behind it. `peer`: who is at the other end; `None` for
 /// the client that every line names.
+#[inline]
 pub fn message(way: &str, peer: Option<&TcpStream>, bytes: &[u8]) {
     if is_on() {
-        let end = find_end(bytes, 0).unwrap_or(bytes.len());
-        let (head, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
-        show(way, peer, "a head", 0, &redact(head));
-        body_of(way, peer, 0, rest);
+        message_of(way, peer, bytes);
     }
 }
 
+fn message_of(way: &str, peer: Option<&TcpStream>, bytes: &[u8]) {
+    let end = find_end(bytes, 0).unwrap_or(bytes.len());
+    let (head, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
+    show(way, peer, "a head", 0, &redact(head));
+    body_of(way, peer, 0, rest);
+}
+
 /// Shows bytes of a body that came, `offset` bytes into it.
+#[inline]
 pub fn body(peer: Option<&TcpStream>, offset: usize, bytes: Option<&[u8]>) {
     if let Some(bytes) = bytes.filter(|_| is_on()) {
         body_of("from", peer, offset, bytes);
@@ -56,6 +62,7 @@ pub fn dialogue(said: Option<&[u8]>, answer: &[u8]) {
     }
 }
 
+#[inline]
 fn is_on() -> bool {
     log::log_enabled!(target: BYTES, Level::Trace)
 }

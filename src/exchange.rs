@@ -105,8 +105,8 @@ impl<'a> Exchange<'a> {
         // A connection in the pool need not be logged in, or no longer be.
         if self.ended.get() == 0
             && (body.is_repeatable() || !asking::is_guarded(self.gateway, self.key, self.head))
-            && let Some(line) = self.gateway.pool.take(self.key, self.rest(body))
-            && let Some(answer) = self.on_pooled(line, body)?
+            && let Some((line, rested)) = self.gateway.pool.take(self.key, self.rest(body))
+            && let Some(answer) = self.on_pooled(line, rested, body)?
         {
             return Ok(answer);
         }
@@ -127,6 +127,7 @@ impl<'a> Exchange<'a> {
     fn on_pooled(
         &self,
         mut line: Box<Line>,
+        rested: Duration,
         body: &mut RequestBody<'_>,
     ) -> Result<Option<Box<Answer>>, Failure> {
         self.tell_of(&line.conn, "a connection of the pool");
@@ -145,8 +146,7 @@ impl<'a> Exchange<'a> {
         body.keep();
         // The network may be another one by now, and the parent have seen no end of it. Not with a
         // body, which a parent may take its time to read.
-        let stale = line.since.elapsed() > FRESH;
-        let doubtful = stale && self.key.hop.is_parent && body.framing().is_empty();
+        let doubtful = rested > FRESH && self.key.hop.is_parent && body.framing().is_empty();
         if doubtful {
             sys::set_patience(line.conn.stream(), Some(self.gateway.parents.connect_timeout()));
         }

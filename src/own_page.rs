@@ -15,7 +15,7 @@ use crate::sys;
 /// own and read what it fetches here (DNS rebinding): only names that nobody else can give are
 /// answered to.
 pub fn reply(gateway: &Gateway, head: &RequestHead, client: &Conn) -> Option<Reply> {
-    if head.target != "/proxy.pac" || !matches!(head.method.as_str(), "GET" | "HEAD") {
+    if head.target != "/proxy.pac" || !matches!(&*head.method, "GET" | "HEAD") {
         return None;
     }
     let host = head.fields.first(names::HOST).filter(|value| !value.is_empty());

@@ -82,7 +82,7 @@ pub struct Line {
     /// Itself.
     pub conn: Conn,
     /// When its last request was over.
-    pub since: Instant,
+    since: Instant,
 }
 
 impl Line {
@@ -103,8 +103,8 @@ pub struct Pool(Mutex<VecDeque<Box<Line>>>);
 
 impl Pool {
     /// The most recently used connection of that key that is still open and silent, and was not idle
-    /// for longer than `rest`.
-    pub fn take(&self, key: Key<'_>, rest: Duration) -> Option<Box<Line>> {
+    /// for longer than `rest`; and for how long it was.
+    pub fn take(&self, key: Key<'_>, rest: Duration) -> Option<(Box<Line>, Duration)> {
         let now = Instant::now();
         loop {
             let mut idle = {
@@ -116,7 +116,8 @@ impl Pool {
             };
             // Outside the lock: a system call, and perhaps a close.
             if idle.conn.is_quiet() {
-                return Some(idle);
+                let rested = idle.rested(now);
+                return Some((idle, rested));
             }
         }
     }
@@ -228,7 +229,8 @@ mod tests {
                 assert!(pool.take(other, MAX_IDLE_TIME).is_none());
             }
             let same = credentials("ann", "a");
-            let line = pool.take(Key { credentials: Some(&same), ..key }, MAX_IDLE_TIME).unwrap();
+            let (line, _) =
+                pool.take(Key { credentials: Some(&same), ..key }, MAX_IDLE_TIME).unwrap();
             assert!(pool.take(key, MAX_IDLE_TIME).is_none());
             pool.put(line);
             drop(peer);
@@ -242,7 +244,7 @@ mod tests {
             let _peer = fill();
             age(pool, MAX_IDLE_TIME / 2);
             assert!(pool.take(key, FRESH).is_none());
-            pool.put(pool.take(key, MAX_IDLE_TIME).unwrap());
+            pool.put(pool.take(key, MAX_IDLE_TIME).unwrap().0);
             age(pool, MAX_IDLE_TIME);
             assert!(pool.take(key, MAX_IDLE_TIME).is_none());
         });

@@ -143,10 +143,12 @@ impl Session {
         seat.work();
         let gateway = gateway();
         let mut record = Record::begin(gateway.url_log.as_ref(), self.peer, &head);
-        let began = Instant::now();
+        let began = log::log_enabled!(log::Level::Debug).then(Instant::now);
         let next = self.serve(&gateway, head, &mut record.outcome);
-        let (millis, kept) = (began.elapsed().as_millis(), next.words());
-        log::debug!("done: {}, {millis} ms; the client's connection {kept}", record.outcome);
+        if let Some(began) = began {
+            let (millis, kept) = (began.elapsed().as_millis(), next.words());
+            log::debug!("done: {}, {millis} ms; the client's connection {kept}", record.outcome);
+        }
         match next {
             Next::Tunnel(server, _) => Next::Tunnel(server, Some(record)),
             next => next,
@@ -289,7 +291,7 @@ fn forward(
             let (account, private, reach) = (*account, *private, plan.reach);
             let request = Outgoing { head, account, private, reach };
             if let Some(answer) = dispatch::through_parents(gateway, &request, body)? {
-                log.way = Way::to(answer.upstream.hop());
+                log.went_to(answer.upstream.hop());
                 return Ok(outcome(head, answer));
             }
             if let Some(original) = original {

@@ -16,24 +16,23 @@ thread_local! {
 
 /// An empty buffer.
 pub fn take() -> Vec<u8> {
-    let kept =
-        SPARE.with(|spare| spare.iter().map(Cell::take).find(|buffer| buffer.capacity() > 0));
-    kept.unwrap_or_else(|| Vec::with_capacity(SIZE))
+    let kept = SPARE.with(|[last, other]| {
+        let buffer = last.take();
+        if buffer.capacity() > 0 { buffer } else { other.take() }
+    });
+    if kept.capacity() > 0 { kept } else { Vec::with_capacity(SIZE) }
 }
 
-/// Keeps a buffer, if there is room for it.
+/// Keeps a buffer, in place of the one that was given before the last one.
 pub fn give(mut buffer: Vec<u8>) {
     if !(SIZE..=MAX_SIZE).contains(&buffer.capacity()) {
         return;
     }
     buffer.clear();
-    SPARE.with(|spare| {
-        for place in spare {
-            // Whichever is there takes the next place.
-            buffer = place.replace(buffer);
-            if buffer.capacity() == 0 {
-                return;
-            }
+    SPARE.with(|[last, other]| {
+        let before = last.replace(buffer);
+        if before.capacity() > 0 {
+            other.set(before);
         }
     });
 }

@@ -28,7 +28,7 @@ impl UrlLog {
     /// Writes an entry.
     fn write(&self, entry: &Entry, outcome: &Outcome) {
         let millis = entry.began.elapsed().as_millis();
-        let Outcome { status, bytes, way } = outcome;
+        let Outcome { status, bytes, way, .. } = outcome;
         let status = Shown(*status);
         let line =
             format!("{} {} {status} {bytes} {millis} ms {way}\n", sys::utc_now(), entry.request);
@@ -63,7 +63,8 @@ impl Record {
             let request = format!("{peer} {} {target} {}", head.method, head.version);
             (Arc::clone(log), Entry { began: Instant::now(), request })
         });
-        Self { entry, outcome: Outcome::default() }
+        let is_shown = log.is_some() || log::log_enabled!(log::Level::Debug);
+        Self { entry, outcome: Outcome { is_shown, ..Outcome::default() } }
     }
 
     /// What has come cannot be read.
@@ -90,6 +91,8 @@ pub struct Outcome {
     pub bytes: u64,
     /// Which way it went, or why it went none.
     pub way: Way,
+    /// Anybody will read it.
+    is_shown: bool,
 }
 
 /// Which way a request went.
@@ -104,13 +107,6 @@ pub enum Way {
     Refused(String),
 }
 
-impl Way {
-    /// The way to a next hop.
-    pub fn to(hop: &HopName) -> Self {
-        if hop.is_parent { Self::Parent(hop.authority.clone()) } else { Self::Direct }
-    }
-}
-
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -123,6 +119,13 @@ impl fmt::Display for Way {
 }
 
 impl Outcome {
+    /// It went to a next hop.
+    pub fn went_to(&mut self, hop: &HopName) {
+        if self.is_shown {
+            self.way = if hop.is_parent { Way::Parent(hop.authority.clone()) } else { Way::Direct };
+        }
+    }
+
     /// It goes no further, and this is why: one line, whatever it says.
     pub fn refuse(&mut self, why: &dyn fmt::Display) {
         let why = why.to_string();
@@ -132,7 +135,7 @@ impl Outcome {
 
 impl Default for Outcome {
     fn default() -> Self {
-        Self { status: None, bytes: 0, way: Way::Here }
+        Self { status: None, bytes: 0, way: Way::Here, is_shown: true }
     }
 }
 

@@ -21,6 +21,7 @@ pub fn find_end(bytes: &[u8], seen: usize) -> Option<usize> {
 }
 
 /// Where the first LF is. Looks at eight bytes at a time: every byte of every head passes here.
+#[inline]
 pub(super) fn line_feed(bytes: &[u8]) -> Option<usize> {
     const EACH: u64 = u64::from_le_bytes([1; 8]);
     const LINE_FEEDS: u64 = u64::from_le_bytes([b'\n'; 8]);

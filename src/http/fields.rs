@@ -15,6 +15,8 @@ pub struct FieldLines {
     lines: Vec<Line>,
     /// The names that are there, or were.
     names: Names,
+    /// Those that came more than once.
+    repeated: Names,
 }
 
 #[derive(Clone)]
@@ -43,14 +45,17 @@ impl FieldLines {
         let mut text = Vec::with_capacity(head.len().saturating_add(256));
         text.extend_from_slice(head.strip_suffix(b"\r\n").unwrap_or(head));
         let mut lines = Vec::with_capacity(parsed.len().saturating_add(4));
-        let mut names = Names::default();
+        let [mut names, mut repeated] = [Names::default(); 2];
         for field in parsed {
             let number = FieldName::new(field.name).number();
+            if names.contains(number) {
+                repeated.insert(number);
+            }
             names.insert(number);
             let (name, value) = (span(field.name.as_bytes()), span(field.value));
             lines.push(Line { number, name, value });
         }
-        Self { text, lines, names }
+        Self { text, lines, names, repeated }
     }
 
     /// Makes one line of each that was folded (RFC 9112 section 5.2).
@@ -119,14 +124,25 @@ impl FieldLines {
     }
 
     /// The value of the first line of that name.
+    #[inline]
     pub fn first(&self, name: FieldName<'_>) -> Option<&[u8]> {
         // Most of what is looked for is not there.
-        if self.names.has(name) { self.all(name).next() } else { None }
+        if self.names.has(name) { self.find(name) } else { None }
+    }
+
+    fn find(&self, name: FieldName<'_>) -> Option<&[u8]> {
+        self.all(name).next()
     }
 
     /// Whether there is a line of that name.
+    #[inline]
     pub fn contains(&self, name: FieldName<'_>) -> bool {
         self.first(name).is_some()
+    }
+
+    /// Whether several lines came with one of these names.
+    pub fn repeats(&self, names: Names) -> bool {
+        self.repeated.meets(names)
     }
 
     /// The members of a comma-separated list field (RFC 9110 section 5.6.1), of all its lines.
@@ -139,9 +155,14 @@ impl FieldLines {
     }
 
     /// Whether a list field has that member, case aside.
+    #[inline]
     pub fn has_member(&self, name: FieldName<'_>, member: &str) -> bool {
-        self.names.has(name)
-            && self.members(name).any(|m| m.eq_ignore_ascii_case(member.as_bytes()))
+        self.names.has(name) && self.find_member(name, member)
+    }
+
+    fn find_member(&self, name: FieldName<'_>, member: &str) -> bool {
+        let is_it = |part: &[u8]| part.trim_ascii().eq_ignore_ascii_case(member.as_bytes());
+        self.all(name).any(|value| value.split(|byte| *byte == b',').any(is_it))
     }
 
     /// Appends a line.
@@ -199,35 +220,39 @@ impl FieldLines {
 
     /// Removes every line of that name.
     pub fn remove(&mut self, name: FieldName<'_>) {
-        let Self { text, lines, names } = self;
+        let Self { text, lines, names, .. } = self;
         if names.has(name) {
             lines.retain(|line| !line.is(name, text));
         }
     }
 
-    /// Whether a line stands in the text as it is to be written.
-    fn is_written(&self, line: &Line) -> bool {
-        self.slice(&(line.name.end..line.value.start)) == b": "
+    /// A line with its end, where it stands in the text as it is to be written.
+    fn written(&self, line: &Line) -> Option<Range<usize>> {
+        let end = line.value.end.checked_add(2)?;
+        let is_written = self.slice(&(line.name.end..line.value.start)) == b": "
+            && self.slice(&(line.value.end..end)) == b"\r\n";
+        is_written.then_some(line.name.start..end)
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.reserve(self.text.len().saturating_add(512));
-        let follows = |line: &Line, next: &Line| {
-            self.is_written(line)
-                && self.is_written(next)
-                && self.slice(&(line.value.end..next.name.start)) == b"\r\n"
-        };
-        for lines in self.lines.chunk_by(follows) {
-            let (Some(first), Some(last)) = (lines.first(), lines.last()) else { continue };
-            if self.is_written(first) {
-                out.extend_from_slice(self.slice(&(first.name.start..last.value.end)));
-            } else {
-                out.extend_from_slice(self.slice(&first.name));
-                out.extend_from_slice(b": ");
-                out.extend_from_slice(self.slice(&first.value));
+        // Lines that follow each other are copied together.
+        let mut run = 0..0;
+        for line in &self.lines {
+            let written = self.written(line);
+            if let Some(next) = written.clone().filter(|next| next.start == run.end) {
+                run.end = next.end;
+                continue;
             }
-            out.extend_from_slice(b"\r\n");
+            out.extend_from_slice(self.slice(&run));
+            run = written.unwrap_or_else(|| {
+                for part in [self.slice(&line.name), b": ", self.slice(&line.value), b"\r\n"] {
+                    out.extend_from_slice(part);
+                }
+                0..0
+            });
         }
+        out.extend_from_slice(self.slice(&run));
         out.extend_from_slice(b"\r\n");
     }
 }

@@ -138,7 +138,7 @@ pub fn without_body(head: &RequestHead, framing: BodyFraming, asks: bool) -> Req
         head.fields.set(names::CONTENT_LENGTH, b"0");
     }
     if asks {
-        "OPTIONS".clone_into(&mut head.method);
+        head.method = "OPTIONS".into();
         head.fields.remove(names::CONTENT_LENGTH);
         head.fields.remove(names::CONTENT_TYPE);
         // It would mean something now: Squid answers a 0 by itself, and asks for no login.

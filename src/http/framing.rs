@@ -118,19 +118,25 @@ pub(super) const MAX_LENGTH: u64 = u64::MAX >> 1;
 /// [`FramingError::ContentLength`].
 pub fn content_length(fields: &FieldLines) -> Result<Option<u64>, FramingError> {
     let mut found = None;
-    for value in fields.all(names::CONTENT_LENGTH).flat_map(|line| line.split(|b| *b == b',')) {
-        let digits = value.trim_ascii();
-        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-            return Err(FramingError::ContentLength);
+    for line in fields.all(names::CONTENT_LENGTH) {
+        for value in line.split(|byte| *byte == b',') {
+            let length = number(value.trim_ascii()).filter(|length| *length <= MAX_LENGTH);
+            if length.is_none() || found.is_some() && found != length {
+                return Err(FramingError::ContentLength);
+            }
+            found = length;
         }
-        let text = std::str::from_utf8(digits).map_err(|_| FramingError::ContentLength)?;
-        let length: u64 = text.parse().map_err(|_| FramingError::ContentLength)?;
-        if length > MAX_LENGTH || found.is_some_and(|earlier| earlier != length) {
-            return Err(FramingError::ContentLength);
-        }
-        found = Some(length);
     }
     Ok(found)
+}
+
+/// 1*DIGIT, without a sign.
+fn number(digits: &[u8]) -> Option<u64> {
+    let add = |number: u64, digit: &u8| match digit.wrapping_sub(b'0') {
+        digit @ 0..=9 => number.checked_mul(10)?.checked_add(digit.into()),
+        _ => None,
+    };
+    if digits.is_empty() { None } else { digits.iter().try_fold(0, add) }
 }
 
 /// Whether chunked is the last transfer coding and applied once.

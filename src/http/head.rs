@@ -3,6 +3,7 @@
 //! Order, case and duplicates of field lines are their sender's business: they are kept, and what
 //! is written out again is well-formed whatever liberties the sender took with line ends.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::mem::MaybeUninit;
 
@@ -17,6 +18,9 @@ const MAX_FIELDS: usize = 256;
 /// As many as all but a few requests have: room for more costs more than reading them.
 const USUAL_FIELDS: usize = 16;
 const MAX_METHOD: usize = 64;
+/// Methods and reason phrases that most messages have: nothing has to be kept of them.
+const USUAL_METHODS: [&str; 5] = ["GET", "CONNECT", "POST", "HEAD", "OPTIONS"];
+const USUAL_REASONS: [&str; 4] = ["OK", "Not Modified", "Found", "Not Found"];
 
 /// HTTP-version (RFC 9112 section 2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,7 +115,7 @@ impl From<httparse::Error> for HeadError {
 #[derive(Clone, Debug)]
 pub struct RequestHead {
     /// Method, as written: methods are case-sensitive.
-    pub method: String,
+    pub method: Cow<'static, str>,
     /// The request-target, as written.
     pub target: String,
     /// HTTP-version.
@@ -140,13 +144,14 @@ impl RequestHead {
         if !ends || !fields.end_in_crlf() {
             return Err(HeadError::LineEnd);
         }
-        Ok(Self { method: method.to_owned(), target: target.to_owned(), version, fields })
+        let method = kept(method, &USUAL_METHODS);
+        Ok(Self { method, target: target.to_owned(), version, fields })
     }
 
     /// A CONNECT that originates here; its Host is still to be set.
     pub fn connect(authority: &Authority) -> Self {
         Self {
-            method: "CONNECT".to_owned(),
+            method: "CONNECT".into(),
             target: authority.to_string(),
             version: Version::Http11,
             fields: FieldLines::default(),
@@ -156,7 +161,7 @@ impl RequestHead {
     /// Appends the head to `out`, always as HTTP/1.1: the version is this hop's own, and NTLM
     /// needs its persistent connections.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        for part in [&self.method, " ", &self.target, " HTTP/1.1\r\n"] {
+        for part in [&*self.method, " ", &self.target, " HTTP/1.1\r\n"] {
             out.extend_from_slice(part.as_bytes());
         }
         self.fields.encode(out);
@@ -164,13 +169,13 @@ impl RequestHead {
 
     /// Whether it asks for nothing but an answer (RFC 9110 section 9.2.1).
     pub fn is_safe(&self) -> bool {
-        matches!(self.method.as_str(), "GET" | "HEAD")
+        matches!(&*self.method, "GET" | "HEAD")
     }
 
     /// Whether asking twice is the same as asking once (RFC 9110 section 9.2.2).
     pub fn is_idempotent(&self) -> bool {
         matches!(
-            self.method.as_str(),
+            &*self.method,
             "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE" | "CONNECT" | "PROPFIND"
         )
     }
@@ -189,18 +194,9 @@ fn section_of<const LINES: usize>(section: &[u8]) -> Result<FieldLines, HeadErro
 
 /// Method, request-target and version of a request line (RFC 9112 section 3).
 fn request_line(line: &[u8]) -> Result<(&str, &str, Version), HeadError> {
-    let line = std::str::from_utf8(line).map_err(|_| HeadError::StartLine)?;
-    let mut words = line.split(' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
-        return Err(HeadError::StartLine);
-    };
-    let is_target = !target.is_empty() && target.bytes().all(|b| b.is_ascii_graphic());
-    if method.is_empty() || !method.bytes().all(is_tchar) || !is_target {
-        return Err(HeadError::StartLine);
-    }
-    let version = match version.as_bytes() {
+    let (method, rest) = word(line, is_tchar)?;
+    let (target, version) = word(rest, |byte| byte.is_ascii_graphic())?;
+    let version = match version {
         b"HTTP/1.0" => Version::Http10,
         // A later minor version is used like the latest that is known (RFC 9110 section 2.5).
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => Version::Http11,
@@ -210,6 +206,24 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, Version), HeadError> {
         _ => return Err(HeadError::StartLine),
     };
     if method.len() > MAX_METHOD { Err(HeadError::Method) } else { Ok((method, target, version)) }
+}
+
+fn kept(text: &str, usual: &[&'static str]) -> Cow<'static, str> {
+    match usual.iter().find(|usual| **usual == text) {
+        Some(usual) => Cow::Borrowed(usual),
+        None => Cow::Owned(text.to_owned()),
+    }
+}
+
+/// What stands before the first space, made of nothing but such bytes, and what stands behind it.
+fn word(line: &[u8], belongs: impl Fn(u8) -> bool) -> Result<(&str, &[u8]), HeadError> {
+    let end = line.iter().position(|byte| !belongs(*byte)).ok_or(HeadError::StartLine)?;
+    match line.split_at_checked(end) {
+        Some((word @ [_, ..], [b' ', rest @ ..])) => {
+            Ok((std::str::from_utf8(word).map_err(|_| HeadError::StartLine)?, rest))
+        }
+        _ => Err(HeadError::StartLine),
+    }
 }
 
 /// tchar of RFC 9110 section 5.6.2.
@@ -242,7 +256,7 @@ pub struct ResponseHead {
     /// Status code.
     pub status: u16,
     /// Reason phrase, possibly empty.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
     /// The header section.
     pub fields: FieldLines,
 }
@@ -275,7 +289,7 @@ impl ResponseHead {
         Ok(Self {
             version: Version::of(parsed.version),
             status,
-            reason: parsed.reason.unwrap_or_default().to_owned(),
+            reason: kept(parsed.reason.unwrap_or_default(), &USUAL_REASONS),
             fields,
         })
     }
@@ -285,7 +299,7 @@ impl ResponseHead {
         Self {
             version: Version::Http11,
             status: 200,
-            reason: "Connection established".to_owned(),
+            reason: "Connection established".into(),
             fields: FieldLines::default(),
         }
     }
@@ -293,8 +307,10 @@ impl ResponseHead {
     /// Appends the head to `out`, as HTTP/1.1.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let digit = |unit| u8::try_from(self.status / unit % 10).unwrap_or(0).saturating_add(b'0');
-        let status = [100, 10, 1].map(digit);
-        for part in [b"HTTP/1.1 ", &status[..], b" ", self.reason.as_bytes(), b"\r\n"] {
+        let [hundreds, tens, ones] = [100, 10, 1].map(digit);
+        let line =
+            [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1', b' ', hundreds, tens, ones, b' '];
+        for part in [&line[..], self.reason.as_bytes(), b"\r\n"] {
             out.extend_from_slice(part);
         }
         self.fields.encode(out);

@@ -4,13 +4,17 @@ use std::fmt::Display;
 
 use super::framing::BodyFraming;
 use super::head::{RequestHead, Version};
-use super::names::{self, FieldName};
+use super::names::{self, Names};
 use super::reply::Reply;
 use super::target::{Authority, RequestTarget};
 
 /// Fields that say one thing: of two lines, the next hop may believe the other one.
-const SINGLE: [FieldName<'static>; 4] =
-    [names::HOST, names::AUTHORIZATION, names::PROXY_AUTHORIZATION, names::MAX_FORWARDS];
+const SINGLE: Names = Names::of(&[
+    names::HOST,
+    names::AUTHORIZATION,
+    names::PROXY_AUTHORIZATION,
+    names::MAX_FORWARDS,
+]);
 
 const ALLOW: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT";
 
@@ -26,7 +30,7 @@ pub fn unreadable(status: u16, why: &dyn Display) -> Reply {
 pub fn check(head: &RequestHead) -> Result<(RequestTarget, BodyFraming), Reply> {
     let framing =
         BodyFraming::of_request(head).map_err(|error| unreadable(error.status(), &error))?;
-    let bodyless = matches!(head.method.as_str(), "CONNECT" | "TRACE");
+    let bodyless = matches!(&*head.method, "CONNECT" | "TRACE");
     let target = RequestTarget::parse(&head.method, &head.target);
     let host = head.fields.first(names::HOST);
     // Mostly it says the same as the target.
@@ -37,7 +41,7 @@ pub fn check(head: &RequestHead) -> Result<(RequestTarget, BodyFraming), Reply> 
     let is_number = |value: &[u8]| !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     let why = if bodyless && !framing.is_empty() {
         "a CONNECT or TRACE request has no body"
-    } else if SINGLE.iter().any(|name| head.fields.all(*name).nth(1).is_some()) {
+    } else if head.fields.repeats(SINGLE) {
         "it has two lines of a field that says one thing, like Host"
     } else if host.is_none() && head.version == Version::Http11 {
         "it has no Host"
@@ -56,7 +60,7 @@ pub fn check(head: &RequestHead) -> Result<(RequestTarget, BodyFraming), Reply> 
 /// How many more may forward it, where its method asks for that to be counted (RFC 9110
 /// section 7.6.2); a number beyond all sense is a large one.
 pub fn max_forwards(head: &RequestHead) -> Option<u64> {
-    let counts = matches!(head.method.as_str(), "OPTIONS" | "TRACE");
+    let counts = matches!(&*head.method, "OPTIONS" | "TRACE");
     let value = head.fields.first(names::MAX_FORWARDS).filter(|_| counts)?;
     Some(std::str::from_utf8(value).ok()?.parse().unwrap_or(u64::MAX))
 }

@@ -180,18 +180,15 @@ impl RequestTarget {
 
 impl AbsoluteForm {
     fn parse(method: &str, target: &str) -> Result<Self, TargetError> {
-        let (scheme, rest) = target
-            .split_once(':')
-            .and_then(|(scheme, rest)| Some((scheme, rest.strip_prefix("//")?)))
-            .ok_or(TargetError::Form)?;
-        if !scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            || !scheme.bytes().all(is_scheme_byte)
-        {
+        let end = target.bytes().position(|b| !is_scheme_byte(b)).unwrap_or(target.len());
+        let (scheme, rest) = target.split_at_checked(end).ok_or(TargetError::Form)?;
+        let rest = rest.strip_prefix("://").ok_or(TargetError::Form)?;
+        if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) {
             return Err(TargetError::Form);
         }
-        let (rest, _fragment) = rest.split_once('#').unwrap_or((rest, ""));
-        let end = rest.bytes().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
+        let end = rest.bytes().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
         let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        let (path, _fragment) = path.split_once('#').unwrap_or((path, ""));
         // A second @ or a backslash in userinfo would leave open where it ends.
         let (userinfo, host) = authority.split_once('@').unwrap_or(("", authority));
         if !userinfo.bytes().all(|b| is_host_byte(b) || b"%:".contains(&b)) {
@@ -237,6 +234,7 @@ fn is_scheme_byte(byte: u8) -> bool {
 
 /// reg-name of RFC 3986 section 3.2.2, and the bytes of UTF-8 names, which a configuration may hold.
 /// No percent-encoding: who decodes it sees another host than who does not.
+#[inline]
 fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
@@ -353,6 +351,7 @@ mod tests {
             ("get", "a:443", Err(E::Form)),
             ("connect", "a:443", Err(E::Form)),
             ("GET", "http://a?x/y://z", Ok(Some("a:80"))),
+            ("GET", "http://a#/x?@b:1", Ok(Some("a:80"))),
             ("GET", "/", Ok(None)),
             ("OPTIONS", "*", Ok(None)),
             ("CONNECT", "a:443", Ok(Some("a:443"))),
