@@ -43,6 +43,7 @@
 //! - [`audience`]: whether a client still waits. *Never* knows what for.
 //! - [`dial`], [`parents`], [`pool`]: where connections come from. *Never* know what is said on them.
 //! - [`gateway`]: what all exchanges share, and what a reload replaces. *Never* sends anything.
+//! - [`current`]: which gateway holds now. *Never* knows what is in it.
 //! - [`guard`], [`reputation`]: which credentials may be sent where. *Never* know what they are for.
 //! - [`standings`]: logins that hold for a request, left to the next. *Never* outlive a refusal.
 //! - [`request_body`]: the body on its way up. *Never* holds more than its beginning.
@@ -133,6 +134,7 @@ pub mod calendar;
 pub mod clients;
 pub mod config;
 pub mod conn;
+pub mod current;
 pub mod diagnose;
 pub mod dial;
 pub mod dispatch;

@@ -97,8 +97,10 @@ impl Line {
     }
 }
 
-/// The pool: most recently used last.
+/// The pool: most recently used last. In a cache line of its own: every request writes to it, and
+/// what lies beside it is only read.
 #[derive(Default)]
+#[repr(align(64))]
 pub struct Pool(Mutex<VecDeque<Box<Line>>>);
 
 impl Pool {

@@ -4,12 +4,13 @@
 use std::error::Error;
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clients::{Clients, Permit, Seat};
 use crate::config::{Config, Reach};
 use crate::conn::Conn;
+use crate::current::Current;
 use crate::door;
 use crate::gateway::Gateway;
 use crate::listeners::{BindError, Door, Listener, Listeners};
@@ -27,7 +28,7 @@ pub struct Server(Arc<Shared>);
 
 /// What all threads see.
 struct Shared {
-    gateway: RwLock<Arc<Gateway>>,
+    current: Current,
     clients: Arc<Clients>,
     waiting: WaitingRoom,
     listeners: Mutex<Listeners>,
@@ -42,10 +43,10 @@ impl Server {
         resolve_friends(&mut config);
         let listeners = Listeners::open(&config, &Listeners::default(), &|_| {})?;
         let clients = Clients::new(room(&config));
-        let gateway = RwLock::new(Arc::new(Gateway::new(config, listeners.addresses())));
+        let current = Current::new(Gateway::new(config, listeners.addresses()));
         let listeners = Mutex::new(listeners);
         let waiting = WaitingRoom::new()?;
-        Ok(Self(Arc::new(Shared { gateway, clients, waiting, listeners })))
+        Ok(Self(Arc::new(Shared { current, clients, waiting, listeners })))
     }
 
     /// Where clients can connect; HTTP comes first.
@@ -139,8 +140,7 @@ impl Reloader {
             }
         };
         self.0.clients.set_limit(room(&config));
-        let gateway = Arc::new(Gateway::new(config, opened.addresses()));
-        *self.0.gateway.write().unwrap_or_else(PoisonError::into_inner) = gateway;
+        self.0.current.set(Gateway::new(config, opened.addresses()));
         let before = std::mem::replace(&mut *listeners, opened);
         for gone in before.iter().filter(|listener| !listeners.contains(listener)) {
             self.0.close(gone);
@@ -162,7 +162,7 @@ impl Reloader {
 
 impl Shared {
     fn gateway(&self) -> Arc<Gateway> {
-        Arc::clone(&self.gateway.read().unwrap_or_else(PoisonError::into_inner))
+        self.current.gateway()
     }
 
     fn listeners(&self) -> MutexGuard<'_, Listeners> {
@@ -295,7 +295,7 @@ fn admit(
 /// Does what there is to do for a client until it falls silent, and leaves it in the waiting room.
 fn attend(peer: SocketAddr, client: Silent, seat: Seat, shared: Arc<Shared>) {
     let silent = match client {
-        Silent::Session(session) => session.run(&seat, || shared.gateway()),
+        Silent::Session(session) => session.run(&seat, &shared.current),
         Silent::Tunnel(tunnel) => tunnel.run().map(Silent::Tunnel),
     };
     let Some(silent) = silent else {

@@ -8,6 +8,7 @@ use crate::auth::Side;
 use crate::clients::Seat;
 use crate::config::Reach;
 use crate::conn::{Conn, ReadError};
+use crate::current::Current;
 use crate::dispatch;
 use crate::dump;
 use crate::failure::{Failure, ask_for_account};
@@ -96,11 +97,12 @@ impl Session {
     }
 
     /// Serves until the client leaves, or no more requests are wanted: then nobody is given back.
-    /// `gateway` yields what holds at the time of each request.
-    pub fn run(mut self, seat: &Seat, gateway: impl Fn() -> Arc<Gateway>) -> Option<Silent> {
+    /// Each request is served by the gateway that is the current one then.
+    pub fn run(mut self, seat: &Seat, current: &Current) -> Option<Silent> {
+        let mut gateway = current.gateway();
         // Whoever just came, or was heard, is about to ask: that is answered, whatever ends meanwhile.
         loop {
-            match self.turn(seat, &gateway) {
+            match self.turn(seat, current, &mut gateway) {
                 Next::Request if seat.rest() => {}
                 Next::Request => break,
                 Next::Silence => {
@@ -115,6 +117,7 @@ impl Session {
                     break;
                 }
                 Next::Tunnel(server, record) => {
+                    drop(gateway);
                     let tunnel = Tunnel::new(self.client, server, record);
                     return tunnel.run().map(Silent::Tunnel);
                 }
@@ -135,16 +138,17 @@ impl Session {
     }
 
     /// Waits for a request and serves it.
-    fn turn(&mut self, seat: &Seat, gateway: &impl Fn() -> Arc<Gateway>) -> Next {
-        let head = match self.client.read_head(None, LINGER, HEAD_TIMEOUT, RequestHead::parse) {
+    fn turn(&mut self, seat: &Seat, current: &Current, gateway: &mut Arc<Gateway>) -> Next {
+        let head = self.client.read_head(None, LINGER, HEAD_TIMEOUT, RequestHead::parse);
+        current.renew(gateway);
+        let head = match head {
             Ok(head) => head,
-            Err(error) => return self.no_request(&error, &gateway()),
+            Err(error) => return self.no_request(&error, gateway),
         };
         seat.work();
-        let gateway = gateway();
         let mut record = Record::begin(gateway.url_log.as_ref(), self.peer, &head);
         let began = log::log_enabled!(log::Level::Debug).then(Instant::now);
-        let next = self.serve(&gateway, head, &mut record.outcome);
+        let next = self.serve(gateway, head, &mut record.outcome);
         if let Some(began) = began {
             let (millis, kept) = (began.elapsed().as_millis(), next.words());
             log::debug!("done: {}, {millis} ms; the client's connection {kept}", record.outcome);

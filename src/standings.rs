@@ -2,7 +2,7 @@
 //! without being asked.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -19,6 +19,8 @@ const MAX_STANDINGS: usize = 1024;
 pub struct Standings {
     /// With the time they were accepted; the last one last.
     all: Mutex<VecDeque<(OwnedKey, Standing, Instant)>>,
+    /// There were some. With NTLM there are none, and nobody waits for anybody to find that out.
+    any: AtomicBool,
     /// How often some were forgotten.
     forgotten: AtomicU64,
 }
@@ -31,6 +33,9 @@ impl Standings {
     /// Takes one out, the last one accepted; and whether that is so short a time ago that it may go
     /// out without asking the guard.
     pub fn take(&self, key: Key<'_>) -> Option<(Standing, bool)> {
+        if !self.any.load(Ordering::Acquire) {
+            return None;
+        }
         let mut all = self.lock();
         let at = all.iter().rposition(|(own, ..)| own.as_key() == key)?;
         all.remove(at).map(|(_, standing, accepted)| (standing, accepted.elapsed() < TRUST))
@@ -52,6 +57,7 @@ impl Standings {
             all.pop_front();
         }
         all.push_back((key, standing, Instant::now()));
+        self.any.store(true, Ordering::Release);
     }
 
     /// Forgets those of an account there: it was refused.
