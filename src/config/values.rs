@@ -84,7 +84,7 @@ pub(super) fn backlog(text: &str) -> Result<i32, String> {
 }
 
 pub(super) fn listen_addresses(text: &str) -> Result<Vec<IpAddr>, String> {
-    let mut addresses = Vec::new();
+    let mut addresses: Vec<IpAddr> = Vec::new();
     for word in words(text) {
         let bare = word.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let address = bare.unwrap_or(word).parse().map_err(|_| {
@@ -94,6 +94,10 @@ pub(super) fn listen_addresses(text: &str) -> Result<Vec<IpAddr>, String> {
             addresses.push(address);
         }
     }
+    // Who listens at all addresses of a family cannot do so once more at one of them.
+    let all = addresses.iter().copied().filter(IpAddr::is_unspecified).collect::<Vec<_>>();
+    let is_among = |one: &IpAddr| all.iter().any(|all| all.is_ipv4() == one.is_ipv4());
+    addresses.retain(|one| one.is_unspecified() || !is_among(one));
     Ok(addresses)
 }
 
@@ -294,6 +298,7 @@ mod tests {
             &[
                 ("127.0.0.1 ::1", Ok("[127.0.0.1, ::1]")),
                 ("[::1],127.0.0.1, ::1", Ok("[::1, 127.0.0.1]")),
+                ("127.0.0.1 0.0.0.0 ::1 192.0.2.1", Ok("[0.0.0.0, ::1]")),
                 ("localhost", Err("\"localhost\" is no address; write some like 127.0.0.1")),
                 ("127.0.0.1 *", Err("\"*\" is no address")),
                 ("127.0.0.1:80", Err("is no address")),
