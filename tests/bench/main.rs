@@ -42,7 +42,7 @@ use wire::bad;
 const USAGE: &str = "\
 usage: cargo run --release --example bench [-- OPTIONS] [ROW...]
   --rounds N     how often everything is measured (5)
-  --seconds S    how long requests are sent (2)
+  --seconds S    how long requests are sent at a time (1)
   --megabytes M  how much a stream row moves (2048)
   --idle N       how many are idle (8000)
 A ROW is the beginning of a name: ";
@@ -85,7 +85,7 @@ struct Asked {
 
 impl Asked {
     fn parse(words: &[&str]) -> Option<Self> {
-        let (mut rounds, mut seconds, mut megabytes, mut idle) = (5, 2, 2048, 8000);
+        let (mut rounds, mut seconds, mut megabytes, mut idle) = (5, 1, 2048, 8000);
         let mut names = Vec::new();
         let mut words = words.iter();
         while let Some(word) = words.next() {
@@ -140,7 +140,9 @@ fn compare(asked: &Asked) -> io::Result<()> {
     for round in 0..asked.rounds {
         for row in &asked.rows {
             eprintln!("{:4} s, round {}: {}", since.elapsed().as_secs(), round + 1, row.title);
-            measure(row, &mut bench, &proxies, &asked.amount, &mut results);
+            for _ in 0..row.turns() {
+                measure(row, &mut bench, &proxies, &asked.amount, &mut results);
+            }
         }
         // Nobody always comes first.
         proxies.rotate_left(1);
