@@ -79,7 +79,7 @@
 //! # Threads
 //!
 //! One for each listener, one for each client that has something to say. A client's thread does
-//! everything for it, with blocking calls; a tunnel needs no second one. After a second of silence
+//! everything for it, with blocking calls; a tunnel needs no second one. After a moment of silence
 //! it gives the thread back, and one thread waits for all the silent clients and tunnels
 //! ([`waiting`]); who is heard again gets another one. A thread that is done serves the next client,
 //! if there soon is one ([`threads`]). While a parent is down, a request may start a short one that tries

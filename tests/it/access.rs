@@ -211,19 +211,21 @@ fn when_all_places_are_taken_the_one_that_is_idle_longest_gives_way() {
     tunnel.tunnel(&far.addr().to_string());
     let mut busy = proxy.client();
     busy.send("GET ");
-    let mut idle = [proxy.client(), proxy.client()];
-    for client in &mut idle {
+    // One after the other, with a time between them in which nothing happens.
+    let idle_one = || {
+        let mut client = proxy.client();
         assert_eq!(client.get(&origin.url("/hello")).status(), 200);
         client.wire.deadline(Duration::from_millis(500)).expect("a socket");
         assert!(!client.is_closed());
         client.wire.deadline(DEADLINE).expect("a socket");
-    }
+        client
+    };
+    let mut idle = [idle_one(), idle_one()];
     for _ in 0..3 {
-        let mut new = proxy.client();
-        assert_eq!(new.get(&origin.url("/hello")).status(), 200);
+        let new = idle_one();
         assert!(idle[0].is_closed());
-        idle.swap(0, 1);
-        idle[1] = new;
+        let [_, second] = idle;
+        idle = [second, new];
     }
     tunnel.send("ping");
     assert_eq!(tunnel.read_exact(4), b"ping");
