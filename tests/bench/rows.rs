@@ -68,8 +68,6 @@ const ALONE: &[Who] = &[Ntlmaps];
 const NEW: usize = 300;
 /// Clients that come and go beside a crowd.
 const COMING: usize = 8;
-/// See [`Row::turns`].
-const TURNS: usize = 4;
 /// In how many parts they come.
 const PARTS: usize = 8;
 /// Longer than a client that falls silent keeps what it needs to be served.
@@ -229,10 +227,15 @@ pub const ROWS: &[Row] = &[
 ];
 
 impl Row {
-    /// How often it is measured in each round. Requests are over quickly, and what else the machine
-    /// does shows most in them.
+    /// How often it is measured in each round: the more often, the more of it is what else the
+    /// machine does.
     pub fn turns(&self) -> usize {
-        if matches!(self.work, Work::KeepAlive { .. }) { TURNS } else { 1 }
+        match self.work {
+            Work::KeepAlive { connections: 1 } => 4,
+            Work::KeepAlive { .. } => 8,
+            Work::Bulk(_, 1) => 2,
+            _ => 1,
+        }
     }
 
     /// Does the work once through `proxy` (or a new process of its kind, where the work asks for

@@ -19,6 +19,11 @@ impl Results {
         }
     }
 
+    /// Whether a sample could not be had.
+    pub fn has_failed(&self, row: &Row, who: Who) -> bool {
+        self.rounds(row.name, 0, who).iter().any(|number| number.is_nan())
+    }
+
     fn rounds(&self, row: &'static str, measure: usize, who: Who) -> &[f64] {
         self.0.get(&(row, measure, who)).map_or(&[], Vec::as_slice)
     }
