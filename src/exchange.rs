@@ -15,15 +15,13 @@ use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::guard::Attempt;
 use crate::http::challenge::Challenge;
-use crate::http::forwarding;
-use crate::http::framing::BodyFraming;
 use crate::http::head::{FieldLines, RequestHead, ResponseHead};
 use crate::leg::Leg;
 use crate::outgoing::{NextHop, Outgoing};
 use crate::patience::{self, Doubt};
 use crate::pool::{FRESH, Key, Line, MAX_IDLE_TIME};
 use crate::request_body::RequestBody;
-use crate::response::{self, Answer, Upstream};
+use crate::response::{self, Answer};
 use crate::spare;
 use crate::sys;
 
@@ -180,7 +178,7 @@ impl<'a> Exchange<'a> {
             attempt.accepted();
         }
         self.leave_standing(handshake, &response);
-        self.answer(line, response, body, true).map(Some)
+        Answer::new(line, response, self.head, body, true).map(Some)
     }
 
     /// The request on a connection of its own, with whatever handshake that takes.
@@ -258,14 +256,15 @@ impl<'a> Exchange<'a> {
                     let settled = handshake.is_settled();
                     self.leave_standing(handshake, &response);
                     let open = !matches!(self.hop, NextHop::Parent(p) if p.challenges());
-                    return self.answer(Line::new(self.key, line), response, body, open || settled);
+                    let line = Line::new(self.key, line);
+                    return Answer::new(line, response, self.head, body, open || settled);
                 }
                 // A place that needs no login: the bodyless leg was taken for the request. Once: who
                 // then demands one of the whole request has to answer NEGOTIATE.
                 Verdict::Relay if !restarted => {
                     restarted = true;
                     handshake.restart();
-                    conn = self.keep(line, &response, self.persists(&response)).ok();
+                    conn = self.keep(line, &response, response::persists(&response)).ok();
                     leg = Leg::PLAIN;
                 }
                 Verdict::Relay => {
@@ -276,7 +275,8 @@ impl<'a> Exchange<'a> {
                     // A parent that announces a close with its challenge may not mean it (old ISA
                     // does); behind a bare 407 it costs little to believe it.
                     let bound = handshake.carrier().is_some();
-                    let stays = complete && !reply.fresh && (bound || self.persists(&response));
+                    let stays =
+                        complete && !reply.fresh && (bound || response::persists(&response));
                     let kept = self.keep(line, &response, stays);
                     if let (true, NextHop::Parent(parent)) = (reply.last, self.hop) {
                         parent.note_carrier(handshake.carrier());
@@ -313,7 +313,13 @@ impl<'a> Exchange<'a> {
                                 failure.log(&self.head.method);
                             }
                             let nobody = self.key.credentials.is_none();
-                            self.answer(Line::new(self.key, line), response, body, nobody)
+                            Answer::new(
+                                Line::new(self.key, line),
+                                response,
+                                self.head,
+                                body,
+                                nobody,
+                            )
                         }
                     };
                 }
@@ -457,25 +463,6 @@ impl<'a> Exchange<'a> {
     fn keep(&self, mut conn: Conn, response: &ResponseHead, stays: bool) -> Result<Conn, bool> {
         let fit = stays && response::drain(&mut conn, &self.head.method, response);
         if fit { Ok(conn) } else { Err(conn.has_ended()) }
-    }
-
-    fn persists(&self, response: &ResponseHead) -> bool {
-        forwarding::persists(response.version, &response.fields)
-    }
-
-    /// `authenticated`: whether the connection is what its key in the pool says.
-    fn answer(
-        &self,
-        line: Box<Line>,
-        head: ResponseHead,
-        body: &RequestBody<'_>,
-        authenticated: bool,
-    ) -> Result<Box<Answer>, Failure> {
-        let framing = BodyFraming::of_response(&self.head.method, &head)
-            .map_err(|error| Failure::bad_response(self.key.hop, &error))?;
-        let anonymous = (!authenticated).then_some("it may not be logged in");
-        let spoiled = anonymous.or_else(|| response::spoils(&head, framing, self.head, body));
-        Ok(Box::new(Answer { head, framing, upstream: Upstream { line, spoiled } }))
     }
 
     fn dial(&self) -> Result<Conn, Failure> {

@@ -33,12 +33,33 @@ pub struct Answer {
     pub upstream: Upstream,
 }
 
+impl Answer {
+    /// What came on `line`: the `head` of the final response to `request` with this `body`.
+    /// `authenticated`: whether the connection is what its key in the pool says.
+    ///
+    /// # Errors
+    /// When nobody can tell where its body ends.
+    pub fn new(
+        line: Box<Line>,
+        head: ResponseHead,
+        request: &RequestHead,
+        body: &RequestBody<'_>,
+        authenticated: bool,
+    ) -> Result<Box<Self>, Failure> {
+        let framing = BodyFraming::of_response(&request.method, &head)
+            .map_err(|error| Failure::bad_response(&line.key.hop, &error))?;
+        let anonymous = (!authenticated).then_some("it may not be logged in");
+        let spoiled = anonymous.or_else(|| spoils(&head, framing, request, body));
+        Ok(Box::new(Self { head, framing, upstream: Upstream { line, spoiled } }))
+    }
+}
+
 /// A connection with a response body on it.
 pub struct Upstream {
     /// The connection.
     pub line: Box<Line>,
     /// Why it may not serve another request when the body is complete, if so.
-    pub(crate) spoiled: Option<&'static str>,
+    spoiled: Option<&'static str>,
 }
 
 impl Upstream {
@@ -91,9 +112,14 @@ pub fn read_head(
     Ok(head)
 }
 
+/// Whether whoever sent it keeps the connection open behind it.
+pub fn persists(response: &ResponseHead) -> bool {
+    forwarding::persists(response.version, &response.fields)
+}
+
 /// Why a connection may not serve another request, once the body of this response is complete.
 /// `body`: of the request.
-pub fn spoils(
+fn spoils(
     response: &ResponseHead,
     framing: BodyFraming,
     request: &RequestHead,
@@ -101,7 +127,7 @@ pub fn spoils(
 ) -> Option<&'static str> {
     let reasons = [
         (framing == BodyFraming::UntilClose, "its end is the end of the body"),
-        (!forwarding::persists(response.version, &response.fields), "it was announced to close"),
+        (!persists(response), "it was announced to close"),
         // A next hop that answers early, or refuses a long body, may never read the rest of it.
         (!body.is_sent(), "the answer came before the end of the request"),
         (response.status >= 400 && body.is_long(), "a long body was refused"),
