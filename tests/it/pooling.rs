@@ -46,6 +46,23 @@ fn clients_at_the_same_time_share_no_connection_and_leave_theirs_to_those_who_fo
     assert_eq!(network.origin.seen().len(), 42);
 }
 
+/// What lies between may have forgotten a connection that was silent for long, and swallow the
+/// request: a login is worth the risk, a mere connection is not.
+#[test]
+fn after_seconds_of_rest_an_origin_is_called_anew_and_a_parent_is_not() {
+    let (origin, network, alone) = (Origin::start(), Network::ntlm(), Proxy::start(""));
+    let ask = || {
+        assert_eq!(alone.client().get(&origin.url("/hello")).status(), 200);
+        assert_eq!(network.get("/hello").status(), 200);
+        (origin.connections(), network.parent.connections())
+    };
+    assert_eq!((ask(), ask()), ((1, 1), (1, 1)));
+    let mut silent = alone.client();
+    silent.wire.deadline(Duration::from_millis(5200)).expect("a socket");
+    assert!(!silent.is_closed(), "it waits for its first request");
+    assert_eq!(ask(), (2, 1));
+}
+
 #[test]
 fn two_accounts_in_turn_keep_to_their_own_connections() {
     let network = Network::new(Parent::ntlm(TWO), EACH_ITS_OWN);
