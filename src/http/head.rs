@@ -269,29 +269,10 @@ impl ResponseHead {
     /// # Errors
     /// [`HeadError`] says which part breaks the grammar.
     pub fn parse(head: &[u8]) -> Result<Self, HeadError> {
-        let mut room = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-        let mut parsed = httparse::Response::new(&mut []);
-        let status = httparse::ParserConfig::default()
-            .allow_spaces_after_header_name_in_responses(true)
-            .allow_obsolete_multiline_headers_in_responses(true)
-            .parse_response_with_uninit_headers(&mut parsed, head, &mut room)?;
-        match status {
-            httparse::Status::Complete(_) => {}
-            httparse::Status::Partial => return Err(HeadError::StartLine),
+        match response_of::<USUAL_FIELDS>(head) {
+            Err(HeadError::TooLarge) => response_of::<MAX_FIELDS>(head),
+            parsed => parsed,
         }
-        let status = parsed.code.unwrap_or_default();
-        // What a client makes of any other is anybody's guess (RFC 9110 section 15).
-        if !matches!(status, 100..=599) {
-            return Err(HeadError::StartLine);
-        }
-        let mut fields = FieldLines::of(head, parsed.headers);
-        fields.unfold();
-        Ok(Self {
-            version: Version::of(parsed.version),
-            status,
-            reason: kept(parsed.reason.unwrap_or_default(), &USUAL_REASONS),
-            fields,
-        })
     }
 
     /// The 200 to a CONNECT that opened a tunnel without any proxy's help.
@@ -321,6 +302,34 @@ impl ResponseHead {
     pub fn is_interim(&self) -> bool {
         matches!(self.status, 100..=199) && self.status != 101
     }
+}
+
+/// The head of a response of up to so many field lines.
+#[inline(never)] // its room is large, and nobody else's
+fn response_of<const LINES: usize>(head: &[u8]) -> Result<ResponseHead, HeadError> {
+    let mut room = [const { MaybeUninit::uninit() }; LINES];
+    let mut parsed = httparse::Response::new(&mut []);
+    let status = httparse::ParserConfig::default()
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .parse_response_with_uninit_headers(&mut parsed, head, &mut room)?;
+    match status {
+        httparse::Status::Complete(_) => {}
+        httparse::Status::Partial => return Err(HeadError::StartLine),
+    }
+    let status = parsed.code.unwrap_or_default();
+    // What a client makes of any other is anybody's guess (RFC 9110 section 15).
+    if !matches!(status, 100..=599) {
+        return Err(HeadError::StartLine);
+    }
+    let mut fields = FieldLines::of(head, parsed.headers);
+    fields.unfold();
+    Ok(ResponseHead {
+        version: Version::of(parsed.version),
+        status,
+        reason: kept(parsed.reason.unwrap_or_default(), &USUAL_REASONS),
+        fields,
+    })
 }
 
 #[cfg(test)]
@@ -404,6 +413,20 @@ mod tests {
         }
         let later = RequestHead::parse(b"GET / HTTP/1.2\r\n\r\n").unwrap();
         assert_eq!(later.version, Version::Http11);
+    }
+
+    #[test]
+    fn so_many_field_lines_are_read_and_no_more() {
+        for (count, read) in [(0, true), (16, true), (17, true), (256, true), (257, false)] {
+            let lines = "X: y\r\n".repeat(count);
+            let request = RequestHead::parse(format!("GET / HTTP/1.1\r\n{lines}\r\n").as_bytes());
+            let response =
+                ResponseHead::parse(format!("HTTP/1.1 200 OK\r\n{lines}\r\n").as_bytes());
+            for fields in [request.map(|head| head.fields), response.map(|head| head.fields)] {
+                let found = fields.map(|fields| fields.iter().count());
+                assert_eq!(found, if read { Ok(count) } else { Err(HeadError::TooLarge) });
+            }
+        }
     }
 
     #[test]
