@@ -71,10 +71,20 @@ pub fn again(wire: &mut Wire) -> io::Result<()> {
     ask(wire, GET)
 }
 
-/// Runs `work` once for each of `places` at the same time, and measures from when all are ready.
+/// Lets that much time pass; a park alone may end at once.
+pub fn wait(time: Duration) {
+    let since = Instant::now();
+    while let Some(left) = time.checked_sub(since.elapsed()) {
+        thread::park_timeout(left);
+    }
+}
+
+/// Runs `work` once for each of `places` at the same time, and measures from when all are ready and
+/// `warm_up` is over.
 fn race<T: Send, U: Send>(
     proxy: &Proxy,
     places: Vec<T>,
+    warm_up: Duration,
     work: impl Fn(T) -> io::Result<U> + Sync,
 ) -> io::Result<(Speed, Vec<U>)> {
     let barrier = Barrier::new(places.len() + 1);
@@ -87,9 +97,10 @@ fn race<T: Send, U: Send>(
             })
         };
         let threads: Vec<_> = places.into_iter().map(start).collect();
+        barrier.wait();
+        wait(warm_up);
         let cpu = proxy.cpu()?;
         let since = Instant::now();
-        barrier.wait();
         let ended = threads.into_iter().map(|t| t.join().unwrap_or_else(|_| Err(bad("a panic"))));
         let results = ended.collect::<io::Result<Vec<U>>>()?;
         let seconds = since.elapsed().as_secs_f64();
@@ -97,18 +108,22 @@ fn race<T: Send, U: Send>(
     })
 }
 
-/// Requests on as many connections that stay, for so long.
+/// Requests on as many connections that stay, for so long, and for as long before to warm up: until
+/// the kernel has settled which thread runs where.
 pub fn keep_alive(proxy: &Proxy, connections: usize, duration: Duration) -> io::Result<Speed> {
     let clients =
         (0..connections).map(|_| client(proxy.address)).collect::<io::Result<Vec<_>>>()?;
-    let (mut speed, times) = race(proxy, clients, |mut wire| {
+    let (mut speed, times) = race(proxy, clients, duration, |mut wire| {
         let mut times = Vec::new();
-        let end = Instant::now() + duration;
         let mut before = Instant::now();
+        let start = before + duration;
+        let end = start + duration;
         while before < end {
             again(&mut wire)?;
             let now = Instant::now();
-            times.push((now - before).as_secs_f64());
+            if before >= start {
+                times.push((now - before).as_secs_f64());
+            }
             before = now;
         }
         Ok(times)
@@ -120,7 +135,7 @@ pub fn keep_alive(proxy: &Proxy, connections: usize, duration: Duration) -> io::
 
 /// So many requests, each on a new connection, from as many clients at a time.
 pub fn fresh(proxy: &Proxy, requests: usize, clients: usize) -> io::Result<Speed> {
-    let (mut speed, times) = race(proxy, vec![(); clients], |()| {
+    let (mut speed, times) = race(proxy, vec![(); clients], Duration::ZERO, |()| {
         let mut times = Vec::new();
         for _ in 0..requests / clients {
             let since = Instant::now();
@@ -161,7 +176,7 @@ pub fn bulk(proxy: &Proxy, bulk: Bulk, streams: usize, length: u64) -> io::Resul
         _ => client(proxy.address),
     };
     let wires = (0..streams).map(open).collect::<io::Result<Vec<_>>>()?;
-    let (speed, _) = race(proxy, wires, |mut wire| {
+    let (speed, _) = race(proxy, wires, Duration::ZERO, |mut wire| {
         let head = |line: &str, field: &str| {
             format!("{line} HTTP/1.1\r\n{FIELDS}{field}\r\n").into_bytes()
         };

@@ -43,7 +43,7 @@ use wire::bad;
 const USAGE: &str = "\
 usage: cargo run --release --example bench [-- OPTIONS] [ROW...]
   --rounds N     how often everything is measured (5)
-  --seconds S    how long requests are sent at a time (1)
+  --seconds S    how long requests are sent at a time, after as long to warm up (1)
   --megabytes M  how much a stream row moves (2048)
   --idle N       how many are idle (8000)
 A ROW is the beginning of a name: ";

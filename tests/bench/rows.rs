@@ -1,10 +1,9 @@
 //! What is measured, and what it is held against.
 
 use std::io;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::load::{self, Bulk, Crowd};
+use crate::load::{self, Bulk, Crowd, wait};
 use crate::rivals::{Bench, Proxy, Who};
 use crate::wire::bad;
 
@@ -231,8 +230,7 @@ impl Row {
     /// machine does.
     pub fn turns(&self) -> usize {
         match self.work {
-            Work::KeepAlive { connections: 1 } => 4,
-            Work::KeepAlive { .. } => 8,
+            Work::KeepAlive { .. } => 4,
             Work::Bulk(_, 1) => 2,
             _ => 1,
         }
@@ -323,12 +321,4 @@ impl Row {
 /// A new process of the same kind.
 fn another(bench: &Bench, proxy: &Proxy) -> io::Result<Proxy> {
     bench.start(proxy.who)?.ok_or_else(|| bad("it is gone"))
-}
-
-/// Lets that much time pass; a park alone may end at once.
-fn wait(time: Duration) {
-    let since = Instant::now();
-    while let Some(left) = time.checked_sub(since.elapsed()) {
-        thread::park_timeout(left);
-    }
 }
