@@ -299,7 +299,7 @@ impl Run<'_> {
             if telling {
                 self.tell(hop, step, &response, demanded, used, took);
             }
-            let stays = forwarding::persists(response.version, &response.fields);
+            let stays = response::persists(&response);
             let mut line = Some(line);
             if demanded && step == Step::Asking {
                 conn = line.take().filter(|_| stays).and_then(|line| hop.drain(line, &response));

@@ -19,7 +19,7 @@ use crate::http::head::{FieldLines, RequestHead, ResponseHead};
 use crate::leg::Leg;
 use crate::outgoing::{NextHop, Outgoing};
 use crate::patience::{self, Doubt};
-use crate::pool::{FRESH, Key, Line, MAX_IDLE_TIME};
+use crate::pool::{FRESH, Key, Line};
 use crate::request_body::RequestBody;
 use crate::response::{self, Answer};
 use crate::spare;
@@ -112,12 +112,11 @@ impl<'a> Exchange<'a> {
     }
 
     /// How long a connection may have been idle that serves this request. A firewall that forgot it
-    /// swallows what is sent, and only what is short, may be sent again and goes to a parent is given
-    /// up in time: else a new connection is cheap. But who logged in by itself had to do so again.
+    /// swallows what is sent, and only what is short and may be sent again is given up in time: for
+    /// anything else a handshake is cheap. But who logged in by itself would have to do so again.
     fn rest(&self, body: &RequestBody<'_>) -> Duration {
-        let again =
-            self.key.hop.is_parent && self.head.is_idempotent() && body.framing().is_empty();
-        if again || self.key.private.is_some() { MAX_IDLE_TIME } else { FRESH }
+        let again = self.head.is_idempotent() && body.framing().is_empty();
+        if again || self.key.private.is_some() { self.key.longest_rest() } else { FRESH }
     }
 
     /// The request on a connection that served others before. `None` when a fresh one may do

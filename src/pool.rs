@@ -15,7 +15,7 @@ use crate::sys;
 /// How many connections wait for their next request.
 const MAX_IDLE: usize = 256;
 /// And how long at most. Squid closes its side after two minutes.
-pub const MAX_IDLE_TIME: Duration = Duration::from_secs(100);
+const MAX_IDLE_TIME: Duration = Duration::from_secs(100);
 /// How soon one that waits is looked at without a next request.
 const SOON: Duration = Duration::from_secs(10);
 /// A connection that was idle for longer may lead nowhere any more.
@@ -45,6 +45,13 @@ pub struct OwnedKey {
 }
 
 impl Key<'_> {
+    /// How long a connection may be idle and still be of use to anybody. What lies between may have
+    /// forgotten it by then, and swallow a request: with a parent that shows in time, and a client's
+    /// own login is worth the risk.
+    pub fn longest_rest(self) -> Duration {
+        if self.hop.is_parent || self.private.is_some() { MAX_IDLE_TIME } else { FRESH }
+    }
+
     /// To be kept.
     pub fn to_owned(self) -> OwnedKey {
         OwnedKey {
@@ -143,7 +150,9 @@ impl Pool {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut dropped, mut at) = (Vec::new(), 0_usize);
         while let Some(idle) = all.get(at) {
-            if idle.rested(now) < MAX_IDLE_TIME && sys::is_quiet(idle.conn.stream()) {
+            if idle.rested(now) < idle.key.as_key().longest_rest()
+                && sys::is_quiet(idle.conn.stream())
+            {
                 at = at.saturating_add(1);
             } else {
                 dropped.extend(all.remove(at));
@@ -265,6 +274,25 @@ mod tests {
             assert_eq!(old.read(&mut [0]).unwrap(), 0);
             drop(pool.take(key, MAX_IDLE_TIME).unwrap());
             assert!(pool.sweep().is_none());
+        });
+    }
+
+    #[test]
+    fn a_sweep_leaves_what_serves_somebody_still() {
+        with(|pool, parent, fill| {
+            let private = Private { session: 1, origin: parent.hop.authority.clone() };
+            let hop = HopName { is_parent: false, ..parent.hop.clone() };
+            let origin = Key { hop: &hop, ..parent };
+            let own = Key { private: Some(&private), ..origin };
+            for (key, stays) in [(parent, true), (own, true), (origin, false)] {
+                let _peer = fill();
+                let (mut line, _) = pool.take(parent, FRESH).unwrap();
+                line.key = key.to_owned();
+                pool.put(line);
+                age(pool, FRESH);
+                pool.sweep();
+                assert_eq!(pool.clear(), stays, "{key:?}");
+            }
         });
     }
 }
