@@ -226,8 +226,8 @@ pub const ROWS: &[Row] = &[
 ];
 
 impl Row {
-    /// How often it is measured in each round: the more often, the more of it is what else the
-    /// machine does.
+    /// How often it is measured in each round: more often where it shows more what else the machine
+    /// does.
     pub fn turns(&self) -> usize {
         match self.work {
             Work::KeepAlive { .. } => 4,
