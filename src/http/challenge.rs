@@ -135,7 +135,7 @@ fn elements(line: &str) -> impl Iterator<Item = &str> {
 mod tests {
     use super::super::names;
     use super::*;
-    use crate::http::head::ResponseHead;
+    use crate::head::ResponseHead;
 
     /// Challenges in short: `scheme`, `scheme:token68`, `scheme{name=value name=value}`.
     fn shown(lines: &[&str]) -> String {
