@@ -2,7 +2,7 @@
 //! credentials, secret included; with names alone, anybody who knows a name would ride on it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::auth::credentials::Credentials;
@@ -12,7 +12,9 @@ use crate::hop::HopName;
 use crate::http::target::Authority;
 use crate::sys;
 
-/// How many connections wait for their next request.
+/// How many shelves there are. Where there are more processors, some share one.
+const SHELVES: usize = 8;
+/// How many connections wait for their next request, on each shelf.
 const MAX_IDLE: usize = 256;
 /// And how long at most. Squid closes its side after two minutes.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(100);
@@ -104,20 +106,83 @@ impl Line {
     }
 }
 
-/// The pool: most recently used last. In a cache line of its own: every request writes to it, and
-/// what lies beside it is only read.
+/// The pool: a shelf for each processor. A request gets what its own processor used last: the kernel's
+/// part of the connection is in that one's cache, and so is whoever is at the other end, where that
+/// is on the same machine. Where caches are far from each other, a sixth of all requests is at stake.
 #[derive(Default)]
-#[repr(align(64))]
-pub struct Pool(Mutex<VecDeque<Box<Line>>>);
+pub struct Pool([Shelf; SHELVES]);
 
 impl Pool {
-    /// The most recently used connection of that key that is still open and silent, and was not idle
-    /// for longer than `rest`; and for how long it was.
+    /// A connection of that key that is still open and silent, and was not idle for longer than
+    /// `rest`; and for how long it was.
     pub fn take(&self, key: Key<'_>, rest: Duration) -> Option<(Box<Line>, Duration)> {
+        self.take_near(sys::processor(), key, rest)
+    }
+
+    /// The same for a request that is served by that processor: from its shelf, or another one, as
+    /// long as it is fresh.
+    fn take_near(
+        &self,
+        processor: usize,
+        key: Key<'_>,
+        rest: Duration,
+    ) -> Option<(Box<Line>, Duration)> {
+        // What is fresh elsewhere is better than what is old here.
+        [rest.min(FRESH), rest]
+            .iter()
+            .find_map(|rest| self.shelves(processor).find_map(|shelf| shelf.take(key, *rest)))
+    }
+
+    /// All shelves, that processor's first.
+    fn shelves(&self, processor: usize) -> impl Iterator<Item = &Shelf> {
+        let (far, near) = self.0.split_at(processor % SHELVES);
+        near.iter().chain(far)
+    }
+
+    /// Leaves a connection for the next request of its key.
+    pub fn put(&self, line: Box<Line>) {
+        self.put_near(sys::processor(), line);
+    }
+
+    fn put_near(&self, processor: usize, line: Box<Line>) {
+        if let Some(shelf) = self.shelves(processor).next() {
+            shelf.put(line);
+        }
+    }
+
+    /// Whether no connection waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|shelf| shelf.lock().is_empty())
+    }
+
+    /// Closes them all; whether there were any.
+    pub fn clear(&self) -> bool {
+        let idle = self.0.each_ref().map(|shelf| std::mem::take(&mut *shelf.lock()));
+        !idle.iter().all(VecDeque::is_empty)
+    }
+
+    /// Closes those that were idle for too long or are no longer quiet. When to do so again.
+    pub fn sweep(&self) -> Option<Instant> {
+        self.0.iter().filter_map(Shelf::sweep).min()
+    }
+}
+
+/// What one processor left: most recently used last. In a cache line of its own, which others look
+/// at only for want of what they have.
+#[derive(Default)]
+#[repr(align(64))]
+struct Shelf(Mutex<VecDeque<Box<Line>>>);
+
+impl Shelf {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Box<Line>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, key: Key<'_>, rest: Duration) -> Option<(Box<Line>, Duration)> {
         let now = Instant::now();
         loop {
             let mut idle = {
-                let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut all = self.lock();
                 let at = all.iter().rposition(|idle| idle.key.as_key() == key)?;
                 // Those before it are older still.
                 all.get(at).filter(|idle| idle.rested(now) <= rest)?;
@@ -131,23 +196,11 @@ impl Pool {
         }
     }
 
-    /// Whether no connection waits.
-    pub fn is_empty(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
-
-    /// Closes them all; whether there were any.
-    pub fn clear(&self) -> bool {
-        let idle = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        !idle.is_empty()
-    }
-
-    /// Closes those that were idle for too long or are no longer quiet. When to do so again: each is
-    /// looked at once more soon after its last request, when most are closed by the other side, and
-    /// at its end.
-    pub fn sweep(&self) -> Option<Instant> {
+    /// When to do so again: each is looked at once more soon after its last request, when most are
+    /// closed by the other side, and at its end.
+    fn sweep(&self) -> Option<Instant> {
         let now = Instant::now();
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.lock();
         let (mut dropped, mut at) = (Vec::new(), 0_usize);
         while let Some(idle) = all.get(at) {
             if idle.rested(now) < idle.key.as_key().longest_rest()
@@ -168,13 +221,12 @@ impl Pool {
         next
     }
 
-    /// Leaves a connection for the next request of its key.
-    pub fn put(&self, mut line: Box<Line>) {
+    fn put(&self, mut line: Box<Line>) {
         line.conn.release_buffer();
         let now = Instant::now();
         line.since = now;
         let mut dropped = Vec::new();
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.lock();
         while let Some(oldest) = idle.front() {
             if oldest.rested(now) <= MAX_IDLE_TIME && idle.len() < MAX_IDLE {
                 break;
@@ -211,14 +263,14 @@ mod tests {
         let key = Key { hop: &hop, credentials: Some(&ann), private: None, reach };
         test(&pool, key, &|| {
             let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            pool.put(Line::new(key, Conn::new(stream).unwrap()));
+            pool.put_near(0, Line::new(key, Conn::new(stream).unwrap()));
             listener.accept().unwrap().0
         })
     }
 
     /// The first has been idle for so long by now.
     fn age(pool: &Pool, by: Duration) {
-        let since = &mut pool.0.lock().unwrap()[0].since;
+        let since = &mut pool.0[0].lock()[0].since;
         *since = since.checked_sub(by).unwrap();
     }
 
@@ -243,9 +295,32 @@ mod tests {
             let (line, _) =
                 pool.take(Key { credentials: Some(&same), ..key }, MAX_IDLE_TIME).unwrap();
             assert!(pool.take(key, MAX_IDLE_TIME).is_none());
-            pool.put(line);
+            pool.put_near(0, line);
             drop(peer);
             assert!(pool.take(key, MAX_IDLE_TIME).is_none());
+        });
+    }
+
+    #[test]
+    fn a_processor_gets_what_it_left_itself_unless_that_is_old() {
+        with(|pool, key, fill| {
+            let _peers = [fill(), fill()];
+            let lines = [0, 0].map(|_| pool.take(key, FRESH).unwrap().0);
+            let [here, there] = lines.each_ref().map(|line| line.conn.port());
+            for (processor, line) in lines.into_iter().enumerate() {
+                pool.put_near(processor, line);
+            }
+            let expect = |processor, expected: u16| {
+                let (line, _) = pool.take_near(processor, key, MAX_IDLE_TIME).unwrap();
+                assert_eq!(line.conn.port(), expected, "processor {processor}");
+                line
+            };
+            for (processor, own) in [(0, here), (1, there), (SHELVES, here)] {
+                pool.put_near(processor, expect(processor, own));
+            }
+            age(pool, FRESH);
+            let _fresh = expect(0, there);
+            expect(1, here);
         });
     }
 
@@ -255,7 +330,7 @@ mod tests {
             let _peer = fill();
             age(pool, MAX_IDLE_TIME / 2);
             assert!(pool.take(key, FRESH).is_none());
-            pool.put(pool.take(key, MAX_IDLE_TIME).unwrap().0);
+            pool.put_near(0, pool.take(key, MAX_IDLE_TIME).unwrap().0);
             age(pool, MAX_IDLE_TIME);
             assert!(pool.take(key, MAX_IDLE_TIME).is_none());
         });
@@ -269,7 +344,7 @@ mod tests {
             drop(closed);
             let due = pool.sweep().unwrap();
             assert!(due <= Instant::now() + SOON);
-            assert_eq!(pool.0.lock().unwrap().len(), 1);
+            assert_eq!(pool.0[0].lock().len(), 1);
             old.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             assert_eq!(old.read(&mut [0]).unwrap(), 0);
             drop(pool.take(key, MAX_IDLE_TIME).unwrap());
@@ -288,7 +363,7 @@ mod tests {
                 let _peer = fill();
                 let (mut line, _) = pool.take(parent, FRESH).unwrap();
                 line.key = key.to_owned();
-                pool.put(line);
+                pool.put_near(0, line);
                 age(pool, FRESH);
                 pool.sweep();
                 assert_eq!(pool.clear(), stays, "{key:?}");

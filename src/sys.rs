@@ -36,6 +36,11 @@ pub fn farewell(stream: &TcpStream) -> (bool, bool) {
     (told, told && fd.revents().intersects(PollFlags::HUP | PollFlags::ERR))
 }
 
+/// The number of the processor that this thread runs on. It may run on another one at once.
+pub fn processor() -> usize {
+    rustix::thread::sched_getcpu()
+}
+
 fn peek(stream: &TcpStream) -> Result<usize, Errno> {
     let mut byte = [0_u8; 1];
     rustix::net::recv(stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)

@@ -88,6 +88,7 @@ impl FieldLines {
         if self.names.has(name) { &self.lines } else { &[] }
     }
 
+    #[inline(never)] // for the size of its callers
     fn store(&mut self, part: &[u8]) -> Range<usize> {
         let start = self.text.len();
         self.text.extend_from_slice(part);
@@ -219,6 +220,7 @@ impl FieldLines {
     }
 
     /// Removes every line of that name.
+    #[inline(never)] // for the size of its callers, who seldom have one to remove
     pub fn remove(&mut self, name: FieldName<'_>) {
         let Self { text, lines, names, .. } = self;
         if names.has(name) {
