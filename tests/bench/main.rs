@@ -43,7 +43,7 @@ use wire::bad;
 const USAGE: &str = "\
 usage: cargo run --release --example bench [-- OPTIONS] [ROW...]
   --rounds N     how often everything is measured (5)
-  --seconds S    how long requests are sent at a time, after as long to warm up (1)
+  --millis MS    how long requests are sent at a time, after as long to warm up (500)
   --megabytes M  how much a stream row moves (2048)
   --idle N       how many are idle (8000)
 A ROW is the beginning of a name: ";
@@ -86,13 +86,13 @@ struct Asked {
 
 impl Asked {
     fn parse(words: &[&str]) -> Option<Self> {
-        let (mut rounds, mut seconds, mut megabytes, mut idle) = (5, 1, 2048, 8000);
+        let (mut rounds, mut millis, mut megabytes, mut idle) = (5, 500, 2048, 8000);
         let mut names = Vec::new();
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let number = match *word {
                 "--rounds" => &mut rounds,
-                "--seconds" => &mut seconds,
+                "--millis" => &mut millis,
                 "--megabytes" => &mut megabytes,
                 "--idle" => &mut idle,
                 name if ROWS.iter().any(|row| row.name.starts_with(name)) => {
@@ -108,7 +108,7 @@ impl Asked {
             rows: ROWS.iter().filter(named).collect(),
             rounds: usize::try_from(rounds).ok()?,
             amount: Amount {
-                time: Duration::from_secs(seconds.into()),
+                time: Duration::from_millis(millis.into()),
                 bytes: u64::from(megabytes) * 1_048_576,
                 idle: usize::try_from(idle).ok()?,
             },

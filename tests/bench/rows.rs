@@ -227,10 +227,11 @@ pub const ROWS: &[Row] = &[
 
 impl Row {
     /// How often it is measured in each round: more often where it shows more what else the machine
-    /// does.
+    /// does, such as to move a virtual processor from one place to another. Those who are compared
+    /// should have had the same.
     pub fn turns(&self) -> usize {
         match self.work {
-            Work::KeepAlive { .. } => 4,
+            Work::KeepAlive { .. } => 8,
             Work::Bulk(_, 1) => 2,
             _ => 1,
         }
