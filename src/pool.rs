@@ -108,7 +108,7 @@ impl Line {
 
 /// The pool: a shelf for each processor. A request gets what its own processor used last: the kernel's
 /// part of the connection is in that one's cache, and so is whoever is at the other end, where that
-/// is on the same machine. Where caches are far from each other, a sixth of all requests is at stake.
+/// is on the same machine. What another processor used has to be fetched from its cache.
 #[derive(Default)]
 pub struct Pool([Shelf; SHELVES]);
 
